@@ -36,7 +36,7 @@ lint: setup
 	@.venv/bin/ruff check
 
 imports: setup
-	@.venv/bin/lint-imports --no-cache
+	@.venv/bin/lint-imports --no-cache --no-logo
 
 floors: setup
 	@$(PY) -m pytest -q tests/test_floors.py tests/test_house.py

@@ -46,7 +46,7 @@ def key(lock: str) -> str:
 def runs(*arguments: str) -> bool:
     """Whether the venv's Python is there and can do this: an upgrade of the system's Python leaves a dead link behind."""
     try:
-        return subprocess.run([PYTHON, *arguments], capture_output=True).returncode == 0
+        return subprocess.run([PYTHON, *arguments], capture_output=True, check=False).returncode == 0
     except OSError:
         return False
 
@@ -57,7 +57,7 @@ def served(lock: str) -> bool:
 
 
 def make_venv() -> None:
-    version = "import sys; sys.exit(sys.version_info[:2] != {})".format(tuple(sys.version_info[:2]))
+    version = f"import sys; sys.exit(sys.version_info[:2] != {sys.version_info[:2]})"
     if not (runs("-c", version) and runs("-m", "pip", "--version")):
         venv.create(VENV, clear=True, with_pip=True, symlinks=True)
     for name in SERVED_BY:
@@ -68,9 +68,11 @@ def install(lock: str) -> None:
     path = ROOT / "requirements" / f"{lock}.lock"
     pip = [PYTHON, "-m", "pip", "install", "-qq", "--disable-pip-version-check", "--no-input"]
     # Wheels only: a missing wheel is a clear message at once instead of a compiler's, minutes later.
-    done = subprocess.run([*pip, "--require-hashes", "--only-binary", ":all:", "-r", path])
+    done = subprocess.run([*pip, "--require-hashes", "--only-binary", ":all:", "-r", path], check=False)
     if done.returncode:
-        sys.exit(f"pip could not install {path.relative_to(ROOT)} (its reason is above); nothing was marked as installed")
+        sys.exit(
+            f"pip could not install {path.relative_to(ROOT)} (its reason is above); nothing was marked as installed"
+        )
 
 
 def add_package() -> None:
