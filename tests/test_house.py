@@ -78,7 +78,7 @@ def test_an_address_is_seen(text: str) -> None:
 
 def test_what_is_no_address_passes() -> None:
     assert (
-        addresses("docs/work/plan.md ../shared https://api.example.com/v1/home/x ~/work/x wss://stream.example.com/ws")
+        addresses("docs/home/plan.md ../shared https://api.example.com/v1/home/x ~/home/x wss://stream.example.com/ws")
         == []
     )
 
