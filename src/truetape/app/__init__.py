@@ -1,0 +1,1 @@
+"""Floor 3, the wiring: the only place that knows everyone."""

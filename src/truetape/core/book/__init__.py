@@ -1,0 +1,1 @@
+"""Order books: in order, verified, and honest about how far they can be believed."""

@@ -1,0 +1,305 @@
+"""Snapshot and changes in the venue's order, or an honest gap: what may be applied to a book, and how far it can be believed.
+
+    SYNCING --snapshot (bridged)--> LIVE --gap, bad checksum, crossed, damage--> GAP --resync asked--> RESYNC --snapshot--> LIVE
+    LIVE or any --lost--> SYNCING          three bad checksums in a row --> SUSPECT until a checksum holds
+
+`feed` takes each Book that the dialect decoded and returns what may be published, in order. Books that are not LIVE publish
+nothing. Next door: the venue's `Rule` (`core.feed.venue`) says how its messages are numbered; `book.py` holds the levels; the
+pump publishes, fetches and resubscribes.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from truetape.core.book.book import OrderBook
+from truetape.core.feed.venue import Rule
+from truetape.model.event import Book
+
+BUFFER_MAX = 5_000
+"""Changes kept while a snapshot is on its way; beyond, the oldest go and the snapshot is fetched again."""
+
+SUSPECT_AFTER = 3
+"""Checksums that fail in a row before the stream itself is in doubt."""
+
+NOTHING: tuple[Book, ...] = ()
+
+
+class BookCounts(Struct):
+    """Plain counters of one book, kept for its life."""
+
+    snapshots: int = 0
+    updates: int = 0
+    duplicates: int = 0
+    checksums_ok: int = 0
+    checksums_failed: int = 0
+    sequence_gaps: int = 0
+    resyncs: int = 0
+    buffer_overflows: int = 0
+
+
+class BookSync:
+    """Keeps one book by its venue's rule. Read `state`, `reason`, `evidence`; `wants_snapshot` says that one must be asked for."""
+
+    __slots__ = (
+        "_bad", "_buffer", "_checksum", "_numbers", "_pending", "book", "counts", "depth", "evidence", "from_seq", "live", "reason",
+        "rule", "seq", "state", "to_seq", "verified", "wants_snapshot",
+    )  # fmt: skip
+
+    def __init__(self, rule: Rule, depth: int = 0) -> None:
+        self.rule = rule
+        self._numbers = rule.numbers
+        self._checksum = rule.checksum
+        self.depth = depth  # what the venue maintains; 0 all or not known yet
+        self.book = OrderBook()
+        self.counts = BookCounts()
+        self.live = False
+        self.state = "SYNCING"
+        self.reason = "waiting for the first snapshot"
+        self.evidence = "none"
+        self.seq = -1
+        self.from_seq = -1
+        self.to_seq = -1
+        self.verified = 0  # recv of the last message that a number or checksum proved
+        self.wants_snapshot = rule.snapshot == "rest"
+        self._bad = 0
+        self._buffer: deque[Book] = deque()
+        self._pending: Book | None = None  # a fetched snapshot that no change has bridged yet
+
+    def feed(self, event: Book) -> Sequence[Book]:
+        """Judge one book message; returns what may be published. Afterwards read `state`."""
+        if event.snapshot:
+            return self._snapshot(event)
+        if not self.live:
+            return self._hold(event)
+        if self._numbers != "none" and not self._in_order(event):
+            return NOTHING
+        return (event,) if self._apply(event) else NOTHING
+
+    def _in_order(self, event: Book) -> bool:
+        """True when this change follows the last; otherwise it was a duplicate, or a gap was declared."""
+        seq, last = event.seq, self.seq
+        if self._numbers == "range":
+            if event.first == last + 1 or event.first <= last < seq:
+                return True
+        elif self._numbers == "chain":
+            if event.prev == last:
+                return True
+        elif seq == last + 1:
+            return True
+        if seq < 0 and event.first < 0 and event.prev < 0:
+            return True  # this message was not numbered: nothing can be proved, and nothing is missing for certain
+        if seq <= last and event.prev < last:
+            self.counts.duplicates += 1
+            return False
+        self.from_seq, self.to_seq = last, event.first if event.first >= 0 else seq
+        self.counts.sequence_gaps += 1
+        self.fail("GAP", f"expected {self._expected()}, found {self._found(event)}")
+        return False
+
+    def _expected(self) -> str:
+        return f"prev {self.seq}" if self._numbers == "chain" else f"seq {self.seq + 1}"
+
+    def _found(self, event: Book) -> str:
+        return f"prev {event.prev}" if self._numbers == "chain" else f"seq {event.first if event.first >= 0 else event.seq}"
+
+    def _apply(self, event: Book) -> bool:
+        """Apply one change to a LIVE book and prove it; False when the proof failed."""
+        book = self.book
+        book.apply(event.bids, event.asks)
+        self.counts.updates += 1
+        if event.seq >= 0:
+            self.seq = event.seq
+            self.verified = event.recv
+        if event.marks is not None:
+            book.mark(event.bids, event.asks, event.marks, self.rule.checksum_depth)
+        if self.rule.truncate and self.depth:
+            book.truncate(self.depth)
+        if event.checksum is not None and not self._holds(event):
+            return False
+        if book.crossed:
+            self.fail("GAP", "crossed: the best bid is not below the best ask")
+            return False
+        return True
+
+    def _holds(self, event: Book) -> bool:
+        """Compare the venue's checksum with ours."""
+        if self._checksum is None:
+            return True
+        ours = self.book.checksum(self._checksum, self.rule.checksum_depth)
+        if ours == event.checksum:
+            self.counts.checksums_ok += 1
+            self._bad = 0
+            self.verified = event.recv
+            self.evidence = "checksum"
+            return True
+        self.counts.checksums_failed += 1
+        self._bad += 1
+        state = "SUSPECT" if self._bad >= SUSPECT_AFTER else "GAP"
+        self.fail(state, f"checksum: expected {event.checksum}, found {ours}")
+        return False
+
+    def _snapshot(self, event: Book) -> Sequence[Book]:
+        """A whole book: take it, or keep it until a change bridges it."""
+        if event.depth:
+            self.depth = event.depth
+        if self.rule.snapshot == "rest":
+            if self.live:
+                return NOTHING  # an unasked answer cannot be placed between changes that were already applied
+            self._pending = event
+            return self._bridge()
+        return self._take(event)
+
+    def _take(self, event: Book) -> Sequence[Book]:
+        if self.live and self._numbers != "none" and event.seq >= 0 and event.seq == self.seq and self.rule.snapshot != "whole":
+            self.counts.duplicates += 1  # the same state again (Bybit repeats its level-1 book): not news, and not a fault
+            return NOTHING
+        self.book.replace(event.bids, event.asks, event.marks)
+        self.counts.snapshots += 1
+        self.seq = event.seq
+        if event.seq >= 0 and self._numbers != "none":
+            self.verified = event.recv
+            if self.evidence == "none":
+                self.evidence = "sequence"
+        if self.rule.counter:
+            self.evidence = "sequence"
+        if self.rule.truncate and self.depth:
+            self.book.truncate(self.depth)
+        if event.checksum is not None and not self._holds(event):
+            return NOTHING
+        if self.book.crossed:
+            self.fail("GAP", "crossed: the snapshot's best bid is not below its best ask")
+            return NOTHING
+        self._live()
+        return (event,)
+
+    def _live(self) -> None:
+        if self.state != "SYNCING" and not self.live:
+            self.counts.resyncs += 1
+        self.live = True
+        self.state = "LIVE"
+        self.reason = ""
+        self.wants_snapshot = False
+
+    def _hold(self, event: Book) -> Sequence[Book]:
+        """A change that came while the book is not LIVE: kept where a fetched snapshot will want it, else it belongs to nothing."""
+        if self.rule.snapshot != "rest":
+            return NOTHING
+        if len(self._buffer) >= BUFFER_MAX:
+            self._buffer.popleft()
+            self.counts.buffer_overflows += 1
+        self._buffer.append(event)
+        return self._bridge() if self._pending is not None else NOTHING
+
+    def _bridge(self) -> Sequence[Book]:
+        """Join the fetched snapshot L to the buffered changes: drop what it holds already, then demand one that spans it."""
+        snapshot = self._pending
+        assert snapshot is not None, "bridge is called with a fetched snapshot only"
+        last, buffer = snapshot.seq, self._buffer
+        # Binance's own steps: spot drops u <= L and bridges U <= L + 1 <= u; futures drop u < L and bridge U <= L <= u
+        oldest = last if self.rule.overlap else last + 1
+        while buffer and buffer[0].seq < oldest:
+            buffer.popleft()
+            self.counts.duplicates += 1
+        if not buffer:
+            self.reason = f"waiting for the change that bridges snapshot {last}"
+            self.wants_snapshot = False
+            return NOTHING
+        # futures numbers are shared between symbols, so that U may lie beyond L although nothing of this symbol is missing: prev tells
+        if buffer[0].first > oldest and not 0 <= buffer[0].prev <= last:
+            self._pending = None
+            self.wants_snapshot = True
+            self.reason = f"snapshot {last} is older than the first change {buffer[0].first}: another is needed"
+            return NOTHING
+        return self._join(snapshot)
+
+    def _join(self, snapshot: Book) -> Sequence[Book]:
+        buffer = list(self._buffer)
+        self._buffer.clear()
+        self._pending = None
+        self.book.replace(snapshot.bids, snapshot.asks)
+        self.counts.snapshots += 1
+        self.evidence = "sequence"
+        published = [snapshot]
+        self.seq = snapshot.seq
+        self._live()
+        bridge = buffer[0]
+        if self._apply(bridge):
+            published.append(bridge)
+        for event in buffer[1:]:
+            if not self.live:
+                self._buffer.append(event)
+            elif self._in_order(event) and self._apply(event):
+                published.append(event)
+        return published
+
+    def fail(self, state: str, reason: str) -> None:
+        """The book can no longer be believed: forget its levels and ask for a new snapshot."""
+        self.live = False
+        self.state = state
+        self.reason = reason
+        self.book.clear()
+        self.wants_snapshot = True
+        self._pending = None
+        self._buffer.clear()
+
+    def asked(self) -> None:
+        """A new snapshot was asked for (fetched or resubscribed)."""
+        self.wants_snapshot = False
+        if self.state == "GAP":
+            self.state = "RESYNC"
+
+    def lost(self, reason: str) -> None:
+        """The connection went: all that was known is of the past."""
+        self.fail("SYNCING", reason)
+        self.wants_snapshot = self.rule.snapshot == "rest"
+        self.seq = -1
+
+    @property
+    def trusted_depth(self) -> int:
+        """How many levels the venue maintains; 0 means all of them."""
+        return self.depth or self.rule.trusted_depth
+
+
+class BookState(Struct):
+    """A book and its judgement, for a checkpoint."""
+
+    bids: list[tuple[float, float]]
+    asks: list[tuple[float, float]]
+    marks: tuple[list[str], list[str]]
+    state: str
+    reason: str
+    evidence: str
+    live: bool
+    seq: int
+    from_seq: int
+    to_seq: int
+    verified: int
+    depth: int
+    wants_snapshot: bool
+    bad: int
+    buffer: list[Book]
+    pending: Book | None
+    counts: BookCounts
+
+
+def save(sync: BookSync) -> BookState:
+    """All that a book's later outputs depend on."""
+    return BookState(
+        sync.book.bids(), sync.book.asks(), sync.book.marks(), sync.state, sync.reason, sync.evidence, sync.live, sync.seq,
+        sync.from_seq, sync.to_seq, sync.verified, sync.depth, sync.wants_snapshot, sync._bad, list(sync._buffer), sync._pending,
+        sync.counts,
+    )  # fmt: skip
+
+
+def load(sync: BookSync, saved: BookState) -> None:
+    """Put a book back as it was saved."""
+    marks = saved.marks if saved.marks[0] or saved.marks[1] else None
+    sync.book.replace(saved.bids, saved.asks, marks)
+    sync.state, sync.reason, sync.evidence, sync.live = saved.state, saved.reason, saved.evidence, saved.live
+    sync.seq, sync.from_seq, sync.to_seq, sync.verified = saved.seq, saved.from_seq, saved.to_seq, saved.verified
+    sync.depth, sync.wants_snapshot, sync._bad = saved.depth, saved.wants_snapshot, saved.bad
+    sync._buffer, sync._pending, sync.counts = deque(saved.buffer), saved.pending, saved.counts

@@ -1,0 +1,54 @@
+"""A histogram of delays in ns: exact counts in buckets an eighth of a power of two wide, negative ones counted apart.
+
+A delay below zero is a clock that runs behind the venue's, not an error: it is counted and shown, never hidden or clipped.
+"""
+
+from __future__ import annotations
+
+
+class Histogram:
+    """Counts of durations; percentiles are the upper edge of a bucket (at most 12.5 % above the true value)."""
+
+    __slots__ = ("buckets", "largest", "negative", "total")
+
+    def __init__(self) -> None:
+        self.buckets: dict[int, int] = {}
+        self.negative = 0
+        self.total = 0
+        self.largest = 0
+
+    def add(self, ns: int) -> None:
+        """Count one duration."""
+        self.total += 1
+        if ns > self.largest:
+            self.largest = ns
+        if ns < 8:
+            if ns < 0:
+                self.negative += 1
+                return
+            index = ns
+        else:
+            bits = ns.bit_length()
+            index = (bits << 3) + ((ns >> (bits - 4)) & 7)
+        buckets = self.buckets
+        buckets[index] = buckets.get(index, 0) + 1
+
+    @staticmethod
+    def edge(index: int) -> int:
+        """The upper edge of a bucket in ns."""
+        bits, eighth = index >> 3, index & 7
+        return index + 1 if bits < 4 and index < 8 else ((8 + eighth + 1) << bits) >> 4
+
+    def percentile(self, share: float) -> int | None:
+        """The value in ns that this share (0..1) of the counted durations does not exceed; None when nothing was counted."""
+        if not self.total:
+            return None
+        rank = share * self.total - self.negative
+        if rank <= 0:
+            return 0
+        seen = 0
+        for index in sorted(self.buckets):
+            seen += self.buckets[index]
+            if seen >= rank:
+                return min(self.edge(index), self.largest)
+        return self.largest

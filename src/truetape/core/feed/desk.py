@@ -1,0 +1,83 @@
+"""Who gets a fresh snapshot, when: one request in flight for each book, at the venue's pace, patient where it fails.
+
+    asked --due--> in flight --answered--> gone        in flight --failed or too late--> asked again after a doubling wait
+
+The same desk serves books that are fetched over REST and books that are resubscribed: the pump turns what is `due` into effects.
+"""
+
+from __future__ import annotations
+
+SECOND = 1_000_000_000
+RETRY_FIRST_S = 1.0
+RETRY_MAX_S = 60.0
+
+
+class SnapshotDesk:
+    """Paces requests for snapshots, by raw symbol."""
+
+    def __init__(self, per_s: float, within_s: float = 10.0) -> None:
+        self._step = round(SECOND / per_s) if per_s > 0 else 0
+        self._within = round(within_s * SECOND)
+        self._next = 0
+        self._asked: dict[str, int] = {}  # raw -> not before
+        self._flying: dict[str, int] = {}  # raw -> given up at
+        self._tries: dict[str, int] = {}
+
+    def ask(self, raw: str, now: int) -> None:
+        """A book needs a snapshot; asking twice is asking once."""
+        if raw not in self._flying and raw not in self._asked:
+            self._asked[raw] = now
+
+    def answered(self, raw: str) -> None:
+        """The snapshot came, or the book is no longer wanted."""
+        self._flying.pop(raw, None)
+        self._asked.pop(raw, None)
+        self._tries.pop(raw, None)
+
+    def returned(self, raw: str) -> None:
+        """An answer came but did not fit: another may be asked for, still counting tries."""
+        self._flying.pop(raw, None)
+
+    def failed(self, raw: str, now: int, retry_after_s: float = -1.0) -> None:
+        """The request failed: try again later, at the venue's own time if it gave one."""
+        self._flying.pop(raw, None)
+        tries = self._tries.get(raw, 0)
+        wait = retry_after_s if retry_after_s >= 0 else min(RETRY_MAX_S, RETRY_FIRST_S * 2 ** min(tries - 1, 10))
+        self._asked[raw] = now + round(wait * SECOND)
+        if retry_after_s >= 0:
+            self._next = max(self._next, now + round(retry_after_s * SECOND))
+
+    def clear(self) -> None:
+        """The connection went: nothing is in flight and nothing is asked for."""
+        self._asked.clear()
+        self._flying.clear()
+        self._tries.clear()
+
+    @property
+    def waiting(self) -> int:
+        """How many books wait for a snapshot, in flight or not."""
+        return len(self._asked) + len(self._flying)
+
+    @property
+    def deadline(self) -> int | None:
+        """When `due` may have something, ns."""
+        asked = max(min(self._asked.values()), self._next) if self._asked else None
+        flying = min(self._flying.values()) if self._flying else None
+        return min(at for at in (asked, flying) if at is not None) if asked or flying else None
+
+    def due(self, now: int) -> list[str]:
+        """The symbols to ask for now."""
+        for raw in [raw for raw, by in self._flying.items() if now >= by]:
+            self.failed(raw, now)
+        ready: list[str] = []
+        for raw, at in list(self._asked.items()):
+            if self._next > now:
+                break
+            if at > now:
+                continue
+            del self._asked[raw]
+            tries = self._tries[raw] = self._tries.get(raw, 0) + 1
+            self._flying[raw] = now + self._within * min(tries, 6)
+            self._next = max(self._next, now - SECOND) + self._step
+            ready.append(raw)
+        return ready

@@ -1,0 +1,101 @@
+"""Exact parsers that several dialects share: times, decimal text, and what can be saved of a damaged frame.
+
+Venue files call these; nothing here knows a venue.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Any, TypeVar
+
+import msgspec
+
+T = TypeVar("T")
+
+_TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d)[T ](\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?\d*(Z|[+-]\d\d:\d\d)?$")
+
+
+@lru_cache(maxsize=64)
+def _days(year: int, month: int, day: int) -> int:
+    """Days since 1970-01-01 in the proleptic Gregorian calendar (Howard Hinnant's civil-days arithmetic)."""
+    if not (1 <= month <= 12 and 1 <= day <= 31):
+        raise ValueError(f"no such date: {year:04}-{month:02}-{day:02}")
+    year -= month <= 2
+    era = year // 400
+    of_era = year - era * 400
+    of_year = (153 * (month + (-3 if month > 2 else 9)) + 2) // 5 + day - 1
+    return era * 146097 + of_era * 365 + of_era // 4 - of_era // 100 + of_year - 719468
+
+
+@lru_cache(maxsize=16)
+def _minute(head: str) -> int:
+    """Seconds since the epoch of `YYYY-MM-DDTHH:MM`; messages of one minute share the work."""
+    return _days(int(head[0:4]), int(head[5:7]), int(head[8:10])) * 86400 + int(head[11:13]) * 3600 + int(head[14:16]) * 60
+
+
+def rfc3339_ns(text: str) -> int:
+    """Nanoseconds since the epoch of an RFC 3339 time; digits beyond nine are cut. Raises ValueError."""
+    if text[-1:] == "Z" and text[10:11] == "T" and text[19:20] == "." and (fraction := text[20:-1]).isdecimal():
+        return (_minute(text[:16]) + int(text[17:19])) * 1_000_000_000 + int(fraction[:9].ljust(9, "0"))
+    match = _TIME.match(text)
+    if match is None:
+        raise ValueError(f"expected an RFC 3339 time, found {text[:40]!r}")
+    year, month, day, hour, minute, second = (int(part) for part in match.groups()[:6])
+    zone = match[8] or "Z"
+    offset = 0 if zone == "Z" else (1 if zone[0] == "+" else -1) * (int(zone[1:3]) * 3600 + int(zone[4:6]) * 60)
+    seconds = _days(year, month, day) * 86400 + hour * 3600 + minute * 60 + second - offset
+    return seconds * 1_000_000_000 + int((match[7] or "0").ljust(9, "0"))
+
+
+def seconds_ns(text: str) -> int:
+    """Nanoseconds of a decimal count of seconds, exact: `1534614057.321597` -> 1534614057321597000."""
+    whole, _, fraction = text.partition(".")
+    return int(whole) * 1_000_000_000 + int(fraction[:9].ljust(9, "0") if fraction else 0)
+
+
+def decimals(step: str) -> int:
+    """Digits after the point that a step such as `0.00100000` stands for: 3; `1` and `10` give 0; `1e-8` gives 8."""
+    mantissa, _, exponent = step.lower().partition("e")
+    fraction = mantissa.partition(".")[2].rstrip("0")
+    return max(0, len(fraction) - int(exponent or 0))
+
+
+_AT = re.compile(r" - at `\$(?P<path>.*)`$")
+
+
+def salvage(data: bytes, decoder: msgspec.json.Decoder[T], items: str, names: tuple[str, ...]) -> tuple[T, list[str]]:
+    """Decode a frame whose list `items` holds a member that the typed decoder refuses, without that member.
+
+    `items` is the key of the list in the frame's object (`data`), empty where the frame itself is the list. Returns the decoded frame and, for each member that was
+    taken out, the first of `names` that it holds as text (its symbol), or an empty string. At most 64 members are taken out.
+    Raises the decoder's own error where the damage is not inside a member.
+    """
+    try:
+        return decoder.decode(data), []
+    except msgspec.ValidationError as error:
+        first = error
+    tree: Any = msgspec.json.decode(data)
+    prefix = f".{items}[" if items else "["
+    lost: list[str] = []
+    for _ in range(64):
+        try:
+            return msgspec.convert(tree, decoder.type, strict=False), lost
+        except msgspec.ValidationError as error:
+            at = _AT.search(str(error))
+            path = at["path"] if at else ""
+            if not path.startswith(prefix):
+                raise first from None
+            index = int(path[len(prefix) : path.index("]")])
+            members = tree[items] if items else tree
+            member = members.pop(index)
+            lost.append(_named(member, names))
+    raise first
+
+
+def _named(member: object, names: tuple[str, ...]) -> str:
+    if isinstance(member, dict):
+        for name in names:
+            if isinstance(found := member.get(name), str):
+                return found
+    return ""

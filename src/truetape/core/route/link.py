@@ -1,0 +1,56 @@
+"""One connection as the pump sees it: its session, its dialect, the streams that it carries, and their counters.
+
+Next door: `pump.py` feeds it; `core.feed.session` drives it; `core.feed.health` judges its streams.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from truetape.core.book.sync import BookSync
+from truetape.core.feed.delay import Histogram
+from truetape.core.feed.desk import SnapshotDesk
+from truetape.core.feed.health import Stream
+from truetape.core.feed.plan import Feed
+from truetape.core.feed.session import Session
+from truetape.core.feed.venue import Dialect, Want
+from truetape.model.event import Counted
+
+
+class Link:
+    """The pump's room for one connection. `session` is None where a capture is only observed."""
+
+    __slots__ = (
+        "counts", "decode", "delay", "desk", "dialect", "feed", "fresh", "label", "session", "source", "streams", "url",
+    )  # fmt: skip
+
+    def __init__(self, source: str, feed: Feed, url: str, session: Session | None) -> None:
+        self.source = source
+        self.feed = feed
+        self.label = feed.label
+        self.url = url
+        self.session = session
+        self.counts = Counted()
+        self.delay = Histogram()
+        self.desk = SnapshotDesk(feed.dialect.limits.fetches_per_s)
+        self.streams: dict[tuple[str, str], Stream] = {}
+        self.fresh: Callable[[], Dialect] = lambda: feed.dialect(feed.label, feed.names, url)
+        self.dialect: Dialect
+        self.renew()
+
+    def renew(self) -> None:
+        """A connection opened: what the dialect remembered of the last one is void."""
+        self.dialect = self.fresh()
+        self.decode = self.dialect.decode
+        if self.session is not None:
+            self.session.dialect = self.dialect
+
+    def add(self, want: Want, now: int) -> Stream:
+        """Make room for one subscription."""
+        sync = BookSync(self.dialect.rule, want.depth) if want.channel == "book" else None
+        stream = self.streams[want.channel, want.raw] = Stream(self.label, self.source, want, sync, now)
+        return stream
+
+    def book_streams(self) -> list[Stream]:
+        """The streams that are books."""
+        return [stream for stream in self.streams.values() if stream.sync is not None]

@@ -1,0 +1,1 @@
+"""Sockets: WebSocket and HTTP clients and servers."""
