@@ -1,4 +1,4 @@
-"""Exact parsers that several dialects share: times, decimal text, and what can be saved of a damaged frame.
+"""Exact parsers that several dialects share: times, decimal text, levels, and what can be saved of a damaged frame.
 
 Venue files call these; nothing here knows a venue.
 """
@@ -6,12 +6,17 @@ Venue files call these; nothing here knows a venue.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec import Struct
+
+from truetape.model.event import Level
 
 T = TypeVar("T")
+INFINITY = float("inf")
 
 _TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d)[T ](\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?\d*(Z|[+-]\d\d:\d\d)?$")
 
@@ -31,7 +36,9 @@ def _days(year: int, month: int, day: int) -> int:
 @lru_cache(maxsize=16)
 def _minute(head: str) -> int:
     """Seconds since the epoch of `YYYY-MM-DDTHH:MM`; messages of one minute share the work."""
-    return _days(int(head[0:4]), int(head[5:7]), int(head[8:10])) * 86400 + int(head[11:13]) * 3600 + int(head[14:16]) * 60
+    return (
+        _days(int(head[0:4]), int(head[5:7]), int(head[8:10])) * 86400 + int(head[11:13]) * 3600 + int(head[14:16]) * 60
+    )
 
 
 def rfc3339_ns(text: str) -> int:
@@ -61,15 +68,39 @@ def decimals(step: str) -> int:
     return max(0, len(fraction) - int(exponent or 0))
 
 
+def number(text: str) -> float:
+    """A finite number of 0 or more. Raises ValueError."""
+    value = float(text)
+    if not 0.0 <= value < INFINITY:
+        raise ValueError(f"expected a finite number of 0 or more, found {text[:30]!r}")
+    return value
+
+
+class TextLevel(Struct, array_like=True, gc=False):
+    """`["price", "size", ...]` whose digits a checksum needs; what follows them is passed over."""
+
+    price: str
+    size: str
+
+
+def side(rows: Sequence[TextLevel]) -> list[Level]:
+    """The numbers of one side of a book. Raises ValueError for what is no finite price above 0 with a size."""
+    levels = [(float(row.price), float(row.size)) for row in rows]
+    for price, size in levels:
+        if not (0.0 < price < INFINITY and 0.0 <= size < INFINITY):
+            raise ValueError(f"expected a finite price above 0 and a size, found {price} and {size}")
+    return levels
+
+
 _AT = re.compile(r" - at `\$(?P<path>.*)`$")
 
 
 def salvage(data: bytes, decoder: msgspec.json.Decoder[T], items: str, names: tuple[str, ...]) -> tuple[T, list[str]]:
     """Decode a frame whose list `items` holds a member that the typed decoder refuses, without that member.
 
-    `items` is the key of the list in the frame's object (`data`), empty where the frame itself is the list. Returns the decoded frame and, for each member that was
-    taken out, the first of `names` that it holds as text (its symbol), or an empty string. At most 64 members are taken out.
-    Raises the decoder's own error where the damage is not inside a member.
+    `items` is the key of the list in the frame's object (`data`), empty where the frame itself is the list. Returns the decoded
+    frame and, for each member that was taken out, the first of `names` that it holds as text (its symbol), or an empty string.
+    At most 64 members are taken out. Raises the decoder's own error where the damage is not inside a member.
     """
     try:
         return decoder.decode(data), []
