@@ -10,7 +10,7 @@ import base64
 import binascii
 import gzip
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -51,14 +51,16 @@ class Line(Struct):
 _LINES = msgspec.json.Decoder(Line)
 
 
-def lines(path: Path) -> Iterator[Line]:
-    """Every line in order; BadInput names the file and line that is none."""
+def lines(path: Path, progress: Callable[[int], None] | None = None) -> Iterator[Line]:
+    """Every line in order; BadInput names the file and line that is none. `progress` is told how many bytes of the file are read."""
     number = 0
     try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-            for number, text in enumerate(file, 1):  # noqa: B007
+        with path.open("rb") as raw, gzip.open(raw, "rb") if path.suffix == ".gz" else raw as file:
+            for number, text in enumerate(file, 1):
                 if text.strip():
                     yield _LINES.decode(text)
+                if progress is not None and not number & 4095:
+                    progress(raw.tell())
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadInput(f"{path} line {number}: expected a capture line {{t, dir, conn, data}}, found: {error}") from None
     except (OSError, EOFError, zlib.error) as error:
@@ -88,6 +90,11 @@ class Observer:
         self.records = 0
         self.frames = 0
         self.undecodable = 0
+
+    def reset(self) -> None:
+        """Forget the counts: what came before only built the books up."""
+        self.records = self.frames = self.undecodable = 0
+        self.pump.forget()
 
     def feed(self, line: Line) -> None:
         """One line; lines of no known connection are counted and passed over."""

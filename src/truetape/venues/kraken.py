@@ -98,6 +98,13 @@ class _Pairs(Struct, gc=False):
     error: list[str] = []
 
 
+class _Memory(Struct):
+    """What one connection must remember: who asked for what, and the depth of each book."""
+
+    asked: dict[str, list[tuple[str, str]]] = {}
+    depths: dict[str, int] = {}
+
+
 _FRAMES = msgspec.json.Decoder(_Frame, strict=False)
 _PAIRS = msgspec.json.Decoder(_Pairs, strict=False)
 
@@ -152,8 +159,7 @@ class Dialect:
     def __init__(self, label: str, names: Mapping[str, str], url: str) -> None:
         self.label = label
         self.names = names
-        self.memory: dict[str, list[list[str]]] = {}  # request id -> [[channel, symbol]]
-        self.depths: dict[str, int] = {}
+        self.memory = _Memory()
 
     @staticmethod
     def canonical(raw: str, url: str) -> str:
@@ -188,8 +194,8 @@ class Dialect:
                 params["event_trigger"] = "bbo" if any(want.channel == "quote" for want in members) else "trades"
             if method == "subscribe" and channel != "book":
                 params["snapshot"] = channel != "trade"
-            request = len(self.memory) + 1
-            self.memory[str(request)] = [[want.channel, want.raw] for want in members]
+            request = len(self.memory.asked) + 1
+            self.memory.asked[str(request)] = [(want.channel, want.raw) for want in members]
             frames.append(msgspec.json.encode({"method": method, "params": params, "req_id": request}))
         return frames
 
@@ -245,7 +251,7 @@ class Dialect:
             return Damaged(str(error), item.symbol, "book")
         return Book(
             self.label, self.names[item.symbol], item.symbol, ts, recv, bids, asks, snapshot,
-            checksum=item.checksum, marks=(bid_marks, ask_marks), depth=self.depths.get(item.symbol, 10) if snapshot else 0,
+            checksum=item.checksum, marks=(bid_marks, ask_marks), depth=self.memory.depths.get(item.symbol, 10) if snapshot else 0,
         )  # fmt: skip
 
     def _trade(self, item: _Item, recv: int) -> Market | Control:
@@ -278,7 +284,7 @@ class Dialect:
         if frame.method == "pong":
             return Alive(pong=True)
         if not frame.success:
-            asked = tuple((channel, raw) for channel, raw in self.memory.get(str(frame.req_id), []))
+            asked = self.memory.asked.get(str(frame.req_id), [])
             pairs = tuple(pair for pair in asked if not frame.symbol or pair[1] == frame.symbol)
             text = frame.error
             if "rate" in text.lower():
@@ -287,7 +293,7 @@ class Dialect:
             return Rejected("unknown_symbol" if unknown else "bad_request", text, pairs=pairs)
         if frame.method == "subscribe" and (result := frame.result) is not None:
             if result.channel == "book":
-                self.depths[result.symbol] = result.depth
+                self.memory.depths[result.symbol] = result.depth
             ours = {"ticker": ("ticker", "quote"), "ohlc": (f"bar.{_bar_name(result.interval)}",)}
             return Accepted(tuple((channel, result.symbol) for channel in ours.get(result.channel, (result.channel,))))
         return Alive()

@@ -237,11 +237,10 @@ class BookSync:
         return published
 
     def fail(self, state: str, reason: str) -> None:
-        """The book can no longer be believed: forget its levels and ask for a new snapshot."""
+        """The book can no longer be believed: ask for a new snapshot. Its last levels stay, for who asks for them knowingly."""
         self.live = False
         self.state = state
         self.reason = reason
-        self.book.clear()
         self.wants_snapshot = True
         self._pending = None
         self._buffer.clear()

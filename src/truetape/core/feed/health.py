@@ -11,7 +11,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from truetape.core.book.sync import BookSync
+from msgspec import Struct
+
+from truetape.core.book.sync import BookState, BookSync
+from truetape.core.book.sync import load as load_book
+from truetape.core.book.sync import save as save_book
 from truetape.core.book.tape import Flow
 from truetape.core.feed.delay import Histogram
 from truetape.core.feed.venue import Want
@@ -25,6 +29,26 @@ FINE = 1 << 27
 
 DEFAULT_STALE_S = {"book": 30.0, "quote": 30.0, "trade": 600.0, "ticker": 120.0, "bar": 180.0}
 """Before enough intervals were seen: quiet pairs of the venues in our captures pause up to 9 s between book messages."""
+
+
+class StreamState(Struct, array_like=True):
+    """One subscription, for a checkpoint."""
+
+    want: Want
+    state: str
+    reason: str
+    evidence: str
+    since: int
+    last: int
+    last_ts: int
+    count: int
+    longest: int
+    threshold: int
+    slow: dict[int, int]
+    slow_total: int
+    blind: tuple[int, int, str] | None
+    acked: bool
+    book: BookState | None
 
 
 class Stream:
@@ -107,3 +131,23 @@ class Stream:
             self.venue, self.symbol, self.raw, now, self.channel, self.state, self.reason, self.evidence, self.since,
             self.threshold / SECOND, self.count,
         )  # fmt: skip
+
+    def save(self) -> StreamState:
+        """All that later states and gaps depend on."""
+        slow = self.slow
+        return StreamState(
+            self.want, self.state, self.reason, self.evidence, self.since, self.last, self.last_ts, self.count, self.longest,
+            self.threshold, slow.buckets if slow else {}, slow.total if slow else 0, self.blind, self.acked,
+            save_book(self.sync) if self.sync is not None else None,
+        )  # fmt: skip
+
+    def load(self, saved: StreamState) -> None:
+        """Put back what was saved."""
+        self.state, self.reason, self.evidence, self.since = saved.state, saved.reason, saved.evidence, saved.since
+        self.last, self.last_ts, self.count, self.longest = saved.last, saved.last_ts, saved.count, saved.longest
+        self.threshold, self.blind, self.acked = saved.threshold, saved.blind, saved.acked
+        if saved.slow_total:
+            self.slow = Histogram()
+            self.slow.buckets, self.slow.total, self.slow.largest = saved.slow, saved.slow_total, saved.longest
+        if self.sync is not None and saved.book is not None:
+            load_book(self.sync, saved.book)

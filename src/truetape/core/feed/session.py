@@ -202,6 +202,14 @@ class Session:
         self._outbox.clear()
         return [Close(self.source, reason)] if was in ("OPEN", "DIALING") else []
 
+    def restore(self, state: str, opened_at: int, last_rx: int) -> None:
+        """Put back what a checkpoint kept; timers begin anew (on a replay their effects are not applied)."""
+        states: dict[str, Literal["IDLE", "DIALING", "OPEN", "WAITING", "STOPPED"]] = {
+            "DIALING": "DIALING", "OPEN": "OPEN", "WAITING": "WAITING", "STOPPED": "STOPPED",
+        }  # fmt: skip
+        self.state = states.get(state, "IDLE")
+        self.opened_at, self.last_rx = opened_at, last_rx
+
     # -- what the venue says --------------------------------------------------------------------------------------------
 
     def ponged(self, rtt_ns: int) -> None:

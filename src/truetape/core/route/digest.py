@@ -37,6 +37,12 @@ class Digest:
             by_kind[kind] = by_kind.get(kind, 0) + 1
         self.chunk.clear()
 
+    def reset(self) -> None:
+        """Begin anew."""
+        self.chunk.clear()
+        self.link = bytes(32)
+        self.by_kind.clear()
+
     def value(self) -> str:
         """The digest over all events so far, hex. Reading it does not change it."""
         return sha256(self.link + self._encode(self.chunk)).hexdigest() if self.chunk else self.link.hex()

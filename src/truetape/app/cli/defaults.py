@@ -1,0 +1,82 @@
+"""`truetape config --defaults`: every key, its default and what it means, made from the structs so that it cannot be stale."""
+
+from __future__ import annotations
+
+import sys
+
+import msgspec
+
+from truetape.app.config import PROFILES, ControlConfig, FeedConfig, JournalConfig, MemoryConfig
+from truetape.core.feed.session import Timing
+
+MEANING = {
+    "venue": "module truetape.venues.<venue>, or a dotted name of your own",
+    "name": "unique; default: the venue's name",
+    "label": "stands as venue on the events; default: the venue's name",
+    "symbols": "BASE-QUOTE[-PERP|-YYMMDD] or the venue's own spelling; `truetape symbols VENUE` lists them",
+    "channels": "book trade quote ticker bar.1m …; the venue's own words are accepted",
+    "depth": "levels of each book; 0: all that the venue gives",
+    "url": "connect here instead of the venue's own address",
+    "rest_url": "fetch snapshots and instruments here",
+    "subscribe": "command, or url (streams named in the address, where the venue has that)",
+    "instruments": "fetch the venue's list at start, and spell symbols by it instead of by rule",
+    "secret": "a reference, never a value: env:NAME or file:/path",
+    "ca_file": "trust only these certificates (PEM)",
+    "proxy": "http://host:port, socks5://host:port",
+    "plan": "where the venue sells plans",
+    "profile": "default (ping 2 s, pong 2 s), fast (1/1), relaxed (5/10); each timing can also be set by name:",
+    "ping_every_s": "protocol pings",
+    "pong_within_s": "nothing within this time of a ping: the link is dead, and is aborted",
+    "app_ping_every_s": "the venue's own pings; unset: as the venue expects",
+    "dead_after_s": "silence of the whole connection; unset: as the venue expects; 0: never",
+    "ack_within_s": "an unconfirmed subscription is asked for again, four times in all",
+    "backoff_first_s": "first wait after a failed dial; doubles",
+    "backoff_max_s": "the longest wait",
+    "jitter": "share by which waits vary: 0.3 is ±30 %",
+    "attempts_max": "dials before giving up; 0: no limit",
+    "healthy_after_s": "a connection that lived so long starts the waits anew",
+    "handshake_s": "WebSocket handshake",
+    "dial_s": "TCP and TLS",
+    "close_s": "close handshake",
+    "messages_per_s": "what we send at most; unset: the venue's limit",
+    "symbols_per_connection": "0: 500, or the venue's limit",
+    "dir": "the tape's folder",
+    "flush_ms": "group commit",
+    "segment_bytes": "a new segment after so many bytes",
+    "retain_bytes": "oldest closed segments go beyond this; 0: keep all",
+    "backlog_bytes": "what may wait for the disk; beyond, a Hole and never a stall",
+    "socket": "Unix socket, mode 0600: status, drain",
+    "budget_mb": "resident memory",
+}
+EXAMPLES = {"venue": '"kraken"', "symbols": '["BTC-USD", "ETH-USD"]'}
+
+
+def config(defaults: bool) -> int:
+    """Print the page."""
+    if not defaults:
+        print("usage: truetape config --defaults   prints a commented config with every key", file=sys.stderr)
+        return 2
+    print("# truetape: every key with its default; what is commented out is optional.")
+    print("# Environment variables override: TRUETAPE_JOURNAL__DIR, TRUETAPE_FEEDS__KRAKEN__DEPTH.\n")
+    print("# seed = 0                                  # of all jitter\n")
+    _table("[[feeds]]", FeedConfig, live=("venue", "symbols", "channels", "depth", "profile"))
+    _table("[journal]                                   # leave the table out: nothing is recorded", JournalConfig, live=("dir",))
+    _table("[control]                                   # leave the table out: no control socket", ControlConfig, live=("socket",))
+    _table("[memory]", MemoryConfig, live=("budget_mb",))
+    return 0
+
+
+def _table(head: str, kind: type[msgspec.Struct], live: tuple[str, ...]) -> None:
+    print(head)
+    timings = {field.name: field.default for field in msgspec.structs.fields(Timing)} | PROFILES["default"]
+    for field in msgspec.structs.fields(kind):
+        value = field.default if field.default is not msgspec.NODEFAULT else field.default_factory() if field.default_factory is not msgspec.NODEFAULT else ""
+        if value is None:
+            value = timings.get(field.name, 0.0)
+            text = "" if value == -1 else f"{value:g}"
+        else:
+            text = EXAMPLES.get(field.name) or msgspec.json.encode(value).decode().replace(",", ", ")
+        line = f"{field.name} = {text or 0}"
+        shown = line if field.name in live else f"# {line}"
+        print(f"{shown:43} # {MEANING[field.name]}")
+    print()

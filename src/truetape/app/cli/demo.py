@@ -1,0 +1,177 @@
+"""`truetape demo`: three simulated venues, the whole gateway, four consumers and a live screen, with no network and no key."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from rich.console import Console
+from rich.live import Live
+
+from truetape.app import secrets
+from truetape.app.cli import screen
+from truetape.app.cli.run import loop_factory
+from truetape.app.config import Config, parse
+from truetape.app.live import Closed, Gateway, Subscription
+from truetape.app.status import rss_mb
+from truetape.core.feed.delay import Histogram
+from truetape.core.route.modes import conflate, drop_oldest, max_age
+from truetape.io.clock import now as clock
+from truetape.io.obs import log
+
+SECOND = 1_000_000_000
+VENUES = (("kraken", 4, 240), ("binance", 4, 120), ("tickdb", 4, 120))
+
+
+class Venue(Struct):
+    """What a simulator says on its first line."""
+
+    venue: str
+    ws: str
+    rest: str
+    symbols: list[str]
+
+
+def start(venue: str, symbols: int, rate: float) -> tuple[subprocess.Popen[bytes], Venue]:
+    """A simulator in a process of its own; returns when it listens."""
+    command = [sys.executable, "-m", "truetape", "sim", "--venue", venue, "--symbols", str(symbols), "--rate", str(rate)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE)
+    assert process.stdout is not None, "stdout was asked for"
+    line = process.stdout.readline()
+    if not line:
+        process.wait(5)
+        raise RuntimeError(f"the {venue} simulator ended at once with code {process.returncode}; `truetape sim --venue {venue}` shows why")
+    return process, msgspec.json.decode(line, type=Venue)
+
+
+def configuration(venues: list[Venue], tape: Path) -> Config:
+    """A gateway on these simulators that records."""
+    feeds = [
+        {"venue": v.venue, "symbols": v.symbols, "channels": ["book", "trade"], "depth": 10, "url": v.ws, "rest_url": v.rest} for v in venues
+    ]
+    return parse({"feeds": feeds, "journal": {"dir": str(tape)}}, "demo", {})
+
+
+class Meter:
+    """What the demo's strategy measures: events, and their way from socket to consumer."""
+
+    def __init__(self) -> None:
+        self.events = 0
+        self.delay = Histogram()
+
+    async def read(self, subscription: Subscription) -> None:
+        """Take what comes."""
+        while True:
+            try:
+                events = await subscription.take()
+            except Closed:
+                return
+            now = clock()
+            self.events += len(events)
+            for event in events:
+                if (recv := getattr(event, "recv", 0)) > 0:
+                    self.delay.add(now - recv)
+
+
+async def _slow(subscription: Subscription) -> None:
+    """A consumer that reads now and then, to show what its ledger says."""
+    while True:
+        try:
+            await subscription.take(50)
+        except Closed:
+            return
+        await asyncio.sleep(0.5)  # it is slow on purpose: this is the demonstration, not a wait for a condition
+
+
+def summary(gateway: Gateway, meter: Meter, began: int) -> dict[str, Any]:
+    """The demo's figures, as CONTRACTS.md names them."""
+    seconds = (clock() - began) / SECOND
+    books = [stream for link in gateway.pump.links.values() for stream in link.book_streams()]
+    p50, p99 = meter.delay.percentile(0.5), meter.delay.percentile(0.99)
+    return {
+        "seconds": round(seconds, 2),
+        "events": sum(gateway.pump.digest.counts().values()),
+        "events_per_s": round(sum(gateway.pump.digest.counts().values()) / seconds, 1),
+        "p50_ms": round(p50 / 1e6, 3) if p50 is not None else None,
+        "p99_ms": round(p99 / 1e6, 3) if p99 is not None else None,
+        "gaps": len(gateway.pump.gaps),
+        "reconnects": sum(link.session.reconnects for link in gateway.pump.links.values() if link.session),
+        "books_live": sum(stream.state == "LIVE" for stream in books),
+        "books": len(books),
+        "ledger_balanced": all(box.ledger().balanced for box in gateway.boxes),
+        "rss_mb": round(rss_mb(), 1),
+    }
+
+
+async def _play(config: Config, seconds: float, as_json: bool) -> dict[str, Any]:
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, ended.set)
+    meter = Meter()
+    began = clock()
+    async with Gateway(config) as gateway, asyncio.TaskGroup() as group:
+        group.create_task(meter.read(gateway.subscribe("*", ["book", "trade"], mode=drop_oldest, name="strategy")))
+        group.create_task(Meter().read(gateway.subscribe("*", ["book", "trade"], mode=conflate(ms=250), name="dashboard")))
+        group.create_task(Meter().read(gateway.subscribe("*", ["trade"], mode=max_age(s=2), name="alerts")))
+        group.create_task(_slow(gateway.subscribe("*", ["book"], mode=drop_oldest, bound=200, name="slow notebook")))
+        await _show(gateway, meter, began, seconds, ended, as_json)
+        result = summary(gateway, meter, began)
+        for box in list(gateway.boxes):
+            gateway.release(box, "the demo ended")
+    return result
+
+
+async def _show(gateway: Gateway, meter: Meter, began: int, seconds: float, ended: asyncio.Event, quiet: bool) -> None:
+    """Redraw four times a second until it is over."""
+    console = Console(stderr=quiet)
+    until = began + round(seconds * SECOND) if seconds else None
+    with Live(console=console, auto_refresh=False, screen=console.is_terminal and not quiet, transient=quiet) as live:
+        while not ended.is_set() and (until is None or clock() < until):
+            if console.is_terminal:
+                figures = summary(gateway, meter, began)
+                footer = (
+                    f"{figures['events']:,} events, {figures['events_per_s']:,.0f}/s; socket to consumer p50 {figures['p50_ms']} ms, p99 "
+                    f"{figures['p99_ms']} ms; {figures['books_live']}/{figures['books']} books LIVE; {figures['gaps']} gaps; "
+                    f"tape: record {gateway.journal.flushed_record if gateway.journal else '-'} on disk; {figures['rss_mb']} MB; Ctrl-C ends"
+                )
+                live.update(screen.whole(gateway, footer), refresh=True)
+            left = 0.25 if until is None else min(0.25, max(0.01, (until - clock()) / SECOND))
+            try:
+                async with asyncio.timeout(left):
+                    await ended.wait()
+            except TimeoutError:
+                continue
+
+
+def demo(seconds: float, as_json: bool) -> int:
+    """0 when all went well; 1 when a ledger does not balance or no book came LIVE."""
+    log.setup(secrets.redact, level=30)
+    processes: list[subprocess.Popen[bytes]] = []
+    try:
+        venues = []
+        for venue, symbols, rate in VENUES:
+            print(f"starting the {venue} simulator …", file=sys.stderr)
+            process, said = start(venue, symbols, rate)
+            processes.append(process)
+            venues.append(said)
+        with tempfile.TemporaryDirectory(prefix="truetape-demo-") as folder, asyncio.Runner(loop_factory=loop_factory) as runner:
+            result = runner.run(_play(configuration(venues, Path(folder) / "tape"), seconds, as_json))
+    finally:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.wait(10)
+    if as_json:
+        print(msgspec.json.encode(result).decode())
+    else:
+        print("\n".join(f"{name:16} {value}" for name, value in result.items()))
+        print("\nnext: truetape sim --venue kraken --print-config; truetape run gateway.toml; README.md has the first ten minutes")
+    return 0 if result["ledger_balanced"] and result["books_live"] else 1

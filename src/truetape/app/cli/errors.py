@@ -1,0 +1,30 @@
+"""Errors that a person can mend, as one line on stderr and an exit code."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from truetape.app.capture import BadInput
+from truetape.app.config import ConfigError
+from truetape.app.dialects import UnknownVenue
+from truetape.app.secrets import SecretError, redact
+from truetape.io.serve.control import ControlError
+from truetape.io.store.journal import JournalError
+
+WRONG_USE = (ConfigError, UnknownVenue, BadInput, SecretError)
+EXPECTED = (*WRONG_USE, click.ClickException, ControlError, JournalError, ExceptionGroup)
+
+
+def explain(error: BaseException) -> int:
+    """Print it; returns the exit code."""
+    if isinstance(error, ExceptionGroup):
+        if len(error.exceptions) == 1 and isinstance(error.exceptions[0], EXPECTED):
+            return explain(error.exceptions[0])
+        raise error
+    if isinstance(error, click.ClickException):
+        error.show()
+        return 2
+    print(f"truetape: {redact(str(error))}", file=sys.stderr)
+    return 2 if isinstance(error, WRONG_USE) else 1

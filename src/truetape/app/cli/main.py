@@ -1,0 +1,174 @@
+"""`truetape …`: the commands and their options. Each imports what it needs when it is called, so that --help is quick."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+import truetape
+
+app = typer.Typer(
+    name="truetape", no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
+    help="A market data gateway that knows what it lost, how far its books can be believed, and can prove it.",
+)  # fmt: skip
+
+AsJson = Annotated[bool, typer.Option("--json", help="the last line of stdout is one JSON object")]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"truetape {truetape.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def top(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version")] = False) -> None:
+    """See the commands below; `truetape COMMAND --help` tells more."""
+
+
+@app.command()
+def demo(
+    seconds: Annotated[float, typer.Option(min=1, help="end by itself after so many seconds; without it, Ctrl-C ends")] = 0,
+    json: AsJson = False,
+) -> None:
+    """Three simulated venues, the whole gateway and a live screen: no network, no key."""
+    from truetape.app.cli import demo as room
+
+    raise typer.Exit(room.demo(seconds, json))
+
+
+@app.command()
+def run(config: Annotated[Path, typer.Argument(help="a TOML file; `truetape config --defaults` prints one")]) -> None:
+    """Run a gateway in the foreground; SIGTERM drains and ends it."""
+    from truetape.app.cli import run as room
+
+    raise typer.Exit(room.run(config))
+
+
+@app.command()
+def check(config: Annotated[Path, typer.Argument(help="a TOML file")], json: AsJson = False) -> None:
+    """Validate a configuration and show what it would connect to."""
+    from truetape.app.cli import run as room
+
+    raise typer.Exit(room.check(config, json))
+
+
+@app.command()
+def watch(
+    symbols: Annotated[list[str], typer.Argument(help="VENUE:SYMBOL …, such as kraken:BTC-USD")],
+    config: Annotated[Optional[Path], typer.Option(help="take the feeds' settings from this file")] = None,  # noqa: UP045  typer
+    url: Annotated[str, typer.Option(help="connect here instead of the venue")] = "",
+    rest_url: Annotated[str, typer.Option(help="fetch snapshots here instead of the venue")] = "",
+    depth: Annotated[int, typer.Option(min=1, max=1000)] = 10,
+    seconds: Annotated[float, typer.Option(min=0, help="end by itself after so many seconds")] = 0,
+    json: Annotated[bool, typer.Option("--json", help="print events as JSON lines instead of a screen")] = False,
+) -> None:
+    """Watch books and trades live."""
+    from truetape.app.cli import watch as room
+
+    raise typer.Exit(room.watch(symbols, config, url, rest_url, depth, seconds, json))
+
+
+@app.command()
+def status(
+    socket: Annotated[Path, typer.Option(help="the gateway's control socket")] = Path("run/truetape.sock"),
+    json: AsJson = False,
+) -> None:
+    """Ask a running gateway how it is."""
+    from truetape.app.cli import run as room
+
+    raise typer.Exit(room.status(socket, json))
+
+
+@app.command()
+def replay(
+    path: Annotated[Path, typer.Argument(help="a journal's folder, or a capture file (.jsonl, .jsonl.gz)")],
+    venue: Annotated[str, typer.Option(help="the capture's venue; found from its URLs without this")] = "",
+    books: Annotated[int, typer.Option(min=0, help="levels to print of each book")] = 10,
+    speed: Annotated[str, typer.Option(help="max, or a factor of the recorded pace: 1, 10, 0.5")] = "max",
+    start: Annotated[str, typer.Option("--from", help="ns, ISO 8601, or +seconds from the beginning")] = "",
+    end: Annotated[str, typer.Option("--to", help="ns, ISO 8601, or +seconds from the beginning")] = "",
+    json: AsJson = False,
+) -> None:
+    """Play a recording through the gateway and tell what it holds."""
+    from truetape.app.cli import replay as room
+
+    raise typer.Exit(room.replay(path, venue, books, speed, start, end, json))
+
+
+@app.command()
+def verify(directory: Annotated[Path, typer.Argument(help="a journal's folder")], json: AsJson = False) -> None:
+    """Check every byte of a journal: exit 0 sound, 1 damaged."""
+    from truetape.app.cli import tape as room
+
+    raise typer.Exit(room.verify(directory, json))
+
+
+@app.command()
+def dump(
+    directory: Annotated[Path, typer.Argument(help="a journal's folder")],
+    kind: Annotated[Optional[list[str]], typer.Option(help="records (frame, opened, …) or events (trade, quote, …); again for more")] = None,  # noqa: UP045
+    jsonl: Annotated[bool, typer.Option("--jsonl", help="JSON lines (the default)")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="comma-separated values")] = False,
+) -> None:
+    """Print the records of a journal, or the events that they make."""
+    from truetape.app.cli import tape as room
+
+    raise typer.Exit(room.dump(directory, kind or [], csv and not jsonl))
+
+
+@app.command()
+def symbols(
+    venue: Annotated[str, typer.Argument(help="a venue")],
+    pattern: Annotated[str, typer.Argument(help="part of a symbol, or a pattern with *")] = "",
+    rest_url: Annotated[str, typer.Option(help="ask here instead of the venue")] = "",
+    json: AsJson = False,
+) -> None:
+    """List a venue's symbols, in our spelling and its own."""
+    from truetape.app.cli import symbols as room
+
+    raise typer.Exit(room.symbols(venue, pattern, rest_url, json))
+
+
+@app.command()
+def config(defaults: Annotated[bool, typer.Option("--defaults", help="print a commented config with every key")] = False) -> None:
+    """The configuration's keys."""
+    from truetape.app.cli import defaults as room
+
+    raise typer.Exit(room.config(defaults))
+
+
+@app.command()
+def sim(
+    venue: Annotated[str, typer.Option(help="kraken, binance or tickdb")],
+    symbols: Annotated[int, typer.Option(min=1, max=5000, help="how many")] = 3,
+    rate: Annotated[float, typer.Option(min=0, help="messages per second in total")] = 100,
+    seed: Annotated[int, typer.Option()] = 1,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one")] = 0,
+    faults: Annotated[str, typer.Option(help="a fault's name, or a file of them")] = "",
+    print_config: Annotated[bool, typer.Option("--print-config", help="print a [[feeds]] stanza for it")] = False,
+) -> None:
+    """A simulated venue on loopback, speaking the venue's own protocol."""
+    from truetape.app.cli import sim as room
+
+    raise typer.Exit(room.sim(venue, symbols, rate, seed, port, faults, print_config))
+
+
+def main() -> None:
+    """The entry point: known errors are one line on stderr, never a traceback."""
+    from truetape.app.cli.errors import EXPECTED, explain
+
+    try:
+        app(standalone_mode=False)
+    except typer.Exit as error:
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+    except EXPECTED as error:
+        sys.exit(explain(error))

@@ -1,0 +1,99 @@
+"""`truetape run`, `check` and `status`."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from truetape.app import secrets
+from truetape.app.config import load
+from truetape.app.live import Gateway, open_gateway
+from truetape.app.symbols import resolve_all
+from truetape.core.feed.plan import connections
+from truetape.io.obs import log
+from truetape.io.serve.control import ask
+
+
+def loop_factory() -> asyncio.AbstractEventLoop:
+    """uvloop where it is there, else asyncio's own."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
+def run(path: Path) -> int:
+    """Until SIGTERM (0) or Ctrl-C (130)."""
+    log.setup(secrets.redact)
+    gateway = open_gateway(path)
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        return runner.run(_serve(gateway))
+
+
+async def _serve(gateway: Gateway) -> int:
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[int] = loop.create_future()
+
+    def end(code: int) -> None:
+        if not ended.done():
+            ended.set_result(code)
+
+    loop.add_signal_handler(signal.SIGTERM, end, 0)
+    loop.add_signal_handler(signal.SIGINT, end, 130)
+    loop.set_exception_handler(lambda _loop, context: _bug(context, end))
+    async with gateway:
+        gateway.on_drain = lambda: end(0)
+        feeds = ", ".join(f"{feed.name} ({len(feed.wants)})" for feed in gateway.feeds)
+        journal = gateway.config.journal.dir if gateway.config.journal is not None else "none"
+        log.info("started", feeds=feeds, journal=journal, connections=len(gateway.pump.links))
+        code = await ended
+        log.info("draining")
+    log.info("stopped", digest=gateway.pump.digest.value(), events=sum(gateway.pump.digest.counts().values()))
+    return code
+
+
+def _bug(context: dict[str, Any], end: Any) -> None:
+    """What nobody caught is a bug: say it and end, so that whoever supervises starts a sound process."""
+    error = context.get("exception")
+    log.warning("bug", message=context.get("message", ""), error=f"{type(error).__name__}: {error}" if error else "")
+    if error is not None and not isinstance(error, ConnectionError | TimeoutError):
+        end(1)
+
+
+def check(path: Path, as_json: bool) -> int:
+    """Valid: 0 and what it would connect to. Invalid: ConfigError, and so 2."""
+    config = load(path)
+    feeds = resolve_all(config)
+    rows = []
+    for feed in feeds:
+        for name, endpoint in connections(feed):
+            wants = [f"{want.channel} {feed.label}:{want.symbol}" for want in endpoint.wants]
+            rows.append({"connection": name, "url": endpoint.url.replace("{secret}", "***"), "subscriptions": wants})
+    for row in config.feeds:
+        if row.secret:
+            secrets.Secret(row.secret).reveal()
+    if as_json:
+        print(msgspec.json.encode({"ok": True, "connections": rows}).decode())
+    else:
+        for line in rows:
+            print(f"{line['connection']}: {line['url']}: {len(line['subscriptions'])} subscriptions")
+        print(f"{path}: {len(feeds)} feeds, {len(rows)} connections: ok", file=sys.stderr)
+    return 0
+
+
+def status(socket: Path, as_json: bool) -> int:
+    """What a running gateway answers."""
+    tree = ask(socket, {"do": "status"})
+    if as_json:
+        print(msgspec.json.encode(tree).decode())
+    else:
+        from truetape.app.cli.screen import print_status
+
+        print_status(tree)
+    return 0

@@ -1,0 +1,56 @@
+"""What a journal's header keeps of the configuration: the feeds as they were resolved, enough to build the pump again, nothing secret."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+from msgspec import Struct
+
+from truetape.app.dialects import Names, dialect
+from truetape.core.feed.plan import Feed
+from truetape.core.feed.session import Timing
+from truetape.core.feed.venue import Want
+
+
+class KeptFeed(Struct, frozen=True):
+    """One feed in a header."""
+
+    name: str
+    label: str
+    venue: str
+    url: str
+    rest_url: str
+    wants: tuple[Want, ...]
+    names: dict[str, str]
+    timing: Timing
+    by_url: bool
+    per_connection: int
+    depth: int
+
+
+def encode_feeds(feeds: Sequence[Feed]) -> bytes:
+    """Feeds -> JSON."""
+    rows = [
+        KeptFeed(
+            feed.name, feed.label, feed.venue, feed.url, feed.rest_url, feed.wants, dict(feed.names), feed.timing, feed.by_url,
+            feed.per_connection, feed.depth,
+        )
+        for feed in feeds
+    ]  # fmt: skip
+    return msgspec.json.encode(rows)
+
+
+def decode_feeds(config: bytes) -> list[Feed]:
+    """JSON -> feeds, with the dialects of the modules that the journal was recorded with. Raises UnknownVenue, msgspec.DecodeError."""
+    feeds = []
+    for row in msgspec.json.decode(config, type=list[KeptFeed]):
+        kind = dialect(row.venue)
+        names = Names(kind, row.url, row.names)
+        feeds.append(
+            Feed(
+                row.name, row.label, row.venue, kind, row.url, row.rest_url, row.wants, names, row.timing, row.by_url,
+                row.per_connection, row.depth,
+            )
+        )  # fmt: skip
+    return feeds

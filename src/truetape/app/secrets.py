@@ -1,0 +1,69 @@
+"""Secrets are references (`env:NAME`, `file:/path`), read again on each dial, and never shown.
+
+A read value lives only inside `Secret`, whose repr is `***`, and in the text that goes to the socket. `redact` is the last line of
+defence: whatever is logged, recorded or raised passes through it with every value that was ever read.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+MARK = "***"
+_SEEN: set[str] = set()
+
+
+class SecretError(Exception):
+    """A reference that cannot be resolved: names the reference, never a value."""
+
+
+class Secret:
+    """A reference to a value that must not be shown. `reveal` reads it anew."""
+
+    __slots__ = ("reference",)
+
+    def __init__(self, reference: str) -> None:
+        kind, _, rest = reference.partition(":")
+        if kind not in ("env", "file") or not rest:
+            raise SecretError("expected a secret as env:NAME or file:/path, found something else (not shown, it may be the secret itself)")
+        self.reference = reference
+
+    def __repr__(self) -> str:
+        return MARK
+
+    __str__ = __repr__
+
+    def reveal(self) -> str:
+        """The value as it is now. Raises SecretError naming the reference."""
+        kind, _, rest = self.reference.partition(":")
+        try:
+            value = os.environ[rest] if kind == "env" else Path(rest).read_text(encoding="utf-8").strip()
+        except KeyError:
+            raise SecretError(f"secret {self.reference}: the environment variable {rest} is not set; export it and start again") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise SecretError(f"secret {self.reference}: the file cannot be read: {type(error).__name__}") from None
+        if not value:
+            raise SecretError(f"secret {self.reference}: it is empty")
+        _SEEN.add(value)
+        return value
+
+
+def redact(text: str) -> str:
+    """The text with every secret that was ever read replaced."""
+    for value in _SEEN:
+        text = text.replace(value, MARK)
+    return text
+
+
+class Redactor(logging.Filter):
+    """Takes secrets out of log records, their arguments and their tracebacks."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Always keeps the record; never its secrets."""
+        if _SEEN:
+            record.msg, record.args = redact(record.getMessage()), ()
+            if record.exc_info and record.exc_info[1] is not None:
+                record.exc_text = redact(logging.Formatter().formatException(record.exc_info))
+                record.exc_info = None
+        return True

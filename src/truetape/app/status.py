@@ -1,0 +1,96 @@
+"""One answer to "how is it?": every subscription, connection and consumer, the journal and the process."""
+
+from __future__ import annotations
+
+import resource
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+import truetape
+
+from truetape.io.clock import cpu_s, drift_ns
+from truetape.io.clock import now as clock
+
+if TYPE_CHECKING:
+    from truetape.app.live import Gateway
+
+MS = 1_000_000
+SECOND = 1_000_000_000
+
+
+def rss_mb() -> float:
+    """Resident memory of this process now, MB (Linux), else its peak."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+        return pages * resource.getpagesize() / 1e6
+    except (OSError, ValueError, IndexError):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+
+
+def status(gateway: Gateway) -> dict[str, Any]:
+    """The tree that `truetape status --json` prints."""
+    now = clock()
+    return {
+        "version": truetape.__version__,
+        "uptime_s": round((now - gateway.started) / SECOND, 3),
+        "subscriptions": [row for link in gateway.pump.links.values() for row in _streams(link, now)],
+        "connections": [_connection(link) for link in gateway.pump.links.values()],
+        "consumers": [
+            {"name": box.name, "mode": box.mode.name, **msgspec.to_builtins(box.ledger()), "balanced": box.ledger().balanced}
+            for box in gateway.boxes
+        ],
+        "journal": msgspec.to_builtins(gateway.journal.status()) if gateway.journal is not None else None,
+        "memory": {"rss_mb": round(rss_mb(), 1), "budget_mb": gateway.config.memory.budget_mb},
+        "cpu_s": round(cpu_s(), 3),
+        "clock_drift_ms": round(drift_ns() / MS, 3),
+    }
+
+
+def _streams(link: Any, now: int) -> list[dict[str, Any]]:
+    rows = []
+    for stream in link.streams.values():
+        sync = stream.sync
+        rows.append(
+            {
+                "venue": stream.venue,
+                "symbol": stream.symbol,
+                "channel": stream.channel,
+                "state": stream.state,
+                "evidence": stream.evidence if sync is None else sync.evidence,
+                "reason": stream.reason,
+                "since": stream.since,
+                "age_s": round((now - stream.last) / SECOND, 3) if stream.last else None,
+                "last_seq": sync.seq if sync is not None and sync.seq >= 0 else None,
+                "last_verified": sync.verified or None if sync is not None else None,
+                "threshold_s": round(stream.threshold / SECOND, 3),
+                "samples": stream.count,
+            }
+        )
+    return rows
+
+
+def _connection(link: Any) -> dict[str, Any]:
+    session = link.session
+    return {
+        "name": link.source,
+        "url": link.url,
+        "state": session.state,
+        "reason": session.reason,
+        "rtt_ms": round(session.rtt_ns / MS, 3) if session.rtt_ns >= 0 else None,
+        "offset_ms": round(session.offset_ns / MS, 3) if session.offset_ns is not None else None,
+        "reconnects": session.reconnects,
+        "frames": link.counts.frames,
+        "errors": link.counts.errors,
+        "ignored": link.counts.ignored,
+        "damaged": link.counts.damaged,
+        "unacknowledged": len(session.unacknowledged),
+        "delay_ms_p50": _ms(link.delay.percentile(0.5)),
+        "delay_ms_p99": _ms(link.delay.percentile(0.99)),
+        "delay_negative": link.delay.negative,
+    }
+
+
+def _ms(ns: int | None) -> float | None:
+    return round(ns / MS, 3) if ns is not None else None

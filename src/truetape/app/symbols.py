@@ -1,0 +1,97 @@
+"""From symbols as people write them to what a venue is asked for: canonical or native, with or without the venue before them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from truetape.app.config import Config, ConfigError, FeedConfig, timing
+from truetape.app.dialects import Names, UnknownVenue, dialect
+from truetape.core.feed.plan import Feed
+from truetape.core.feed.venue import Dialect, Want
+from truetape.model.instrument import Instrument
+
+
+class Resolved(Struct, frozen=True):
+    """A symbol in both spellings."""
+
+    symbol: str
+    raw: str
+
+
+def resolve(text: str, kind: type[Dialect], url: str, listed: Sequence[Instrument] = ()) -> Resolved:
+    """One symbol. The venue's own list decides where it is at hand, else the venue file's rule, else it stays as it is."""
+    for row in listed:
+        if text in (row.symbol, row.raw):
+            return Resolved(row.symbol, row.raw)
+    raw = kind.native(text)
+    symbol = kind.canonical(raw, url)
+    return Resolved(symbol, raw)
+
+
+def channel(text: str, kind: type[Dialect]) -> str:
+    """Our name of a channel; the venue's own words are accepted. Raises ValueError with what there is."""
+    head, _, interval = text.partition(".")
+    if head in kind.channels:
+        return f"{head}.{interval or '1m'}" if head == "bar" else head
+    for ours, word in kind.channels.items():
+        if text in (word, word.partition("@")[0]):
+            return f"{ours}.1m" if ours == "bar" else ours
+    synonyms = {"depth": "book", "orderbook": "book", "l2": "book", "trades": "trade", "kline": "bar", "candle": "bar", "bbo": "quote"}
+    if (ours := synonyms.get(head, "")) in kind.channels:
+        return f"{ours}.{interval or '1m'}" if ours == "bar" else ours
+    raise ValueError(f"expected one of {', '.join(kind.channels)}, found {text!r}")
+
+
+def wants(feed: FeedConfig, kind: type[Dialect], url: str, listed: Sequence[Instrument] = ()) -> list[Want]:
+    """Every (channel, symbol) of a feed. Raises ConfigError."""
+    rows: dict[tuple[str, str], Want] = {}
+    for text in feed.symbols:
+        found = resolve(text, kind, url, listed)
+        for word in feed.channels:
+            try:
+                ours = channel(word, kind)
+            except ValueError as error:
+                raise ConfigError(f"feed {feed.name}: channels: {error}") from None
+            want = Want(ours, found.raw, found.symbol, feed.depth if ours == "book" else 0)
+            rows[ours, found.raw] = want
+    return list(rows.values())
+
+
+def resolve_feed(feed: FeedConfig, listed: Sequence[Instrument] = ()) -> Feed:
+    """A configured feed made ready for the pump. Raises ConfigError."""
+    try:
+        kind = dialect(feed.venue)
+    except UnknownVenue as error:
+        raise ConfigError(f"feed {feed.name}: {error}") from None
+    url = feed.url or kind.url
+    if "{secret}" in url and not feed.secret:
+        raise ConfigError(
+            f'feed {feed.name}: {feed.venue} needs a key: set secret = "env:{feed.venue.upper()}_API_KEY" and export it, '
+            "or give a url without {secret}"
+        )
+    names = Names(kind, url, {row.raw: row.symbol for row in listed})
+    asked = wants(feed, kind, url, listed)
+    for want in asked:
+        names[want.raw] = want.symbol
+    return Feed(
+        feed.name, feed.label or kind.name, feed.venue, kind, url, feed.rest_url or kind.rest_url, tuple(asked), names, timing(feed),
+        feed.subscribe == "url", feed.symbols_per_connection, feed.depth,
+    )  # fmt: skip
+
+
+def resolve_all(config: Config, listed: dict[str, list[Instrument]] | None = None) -> list[Feed]:
+    """Every feed; two feeds may not carry the same symbol under the same label. Raises ConfigError."""
+    feeds = [resolve_feed(feed, (listed or {}).get(feed.name, [])) for feed in config.feeds]
+    owners: dict[tuple[str, str, str], str] = {}
+    for feed in feeds:
+        for want in feed.wants:
+            key = (feed.label, want.channel, want.symbol)
+            if key in owners and owners[key] != feed.name:
+                raise ConfigError(
+                    f"feeds {owners[key]!r} and {feed.name!r} both carry {feed.label}:{want.symbol} {want.channel}; "
+                    'set label = "…" on one of them, and its events stand under that name'
+                )
+            owners[key] = feed.name
+    return feeds

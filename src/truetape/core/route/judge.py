@@ -1,0 +1,264 @@
+"""What a message said, judged: health, books, gaps, and the effects that keep a subscription true.
+
+Next door: `pump.py` brings what each connection's dialect decoded; `link.py` holds the streams; `router.py` and `digest.py` receive
+what is published. Everything here is called by the pump and returns through `effects`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from truetape.core.book.sync import BookSync
+from truetape.core.book.tape import Flow
+from truetape.core.feed.health import SECOND, Stream
+from truetape.core.feed.session import Session
+from truetape.core.feed.venue import Accepted, Alive, Broken, Damaged, Ignored, Leaving, Rejected, Want
+from truetape.core.route.digest import CHUNK, Digest
+from truetape.core.route.link import Link
+from truetape.core.route.router import Router
+from truetape.model.effect import Effect, Fetch
+from truetape.model.event import Bar, Book, Gap, Market, Quote, Status, Ticker, Trade
+
+
+class Judge:
+    """Turns decoded messages into published events and changes of state."""
+
+    def __init__(self, router: Router, digest: Digest, effects: list[Effect], flow: bool) -> None:
+        self.router = router
+        self.digest = digest
+        self.effects = effects
+        self.flow = flow
+        self.gaps: list[Gap] = []
+        self._chunk = digest.chunk
+        self.handlers: dict[type, Callable[[Link, Any, int], None]] = {
+            Trade: self._data, Quote: self._data, Ticker: self._data, Bar: self._data, Book: self.book, Accepted: self._accepted,
+            Rejected: self._rejected, Alive: self._alive, Ignored: self._ignored, Damaged: self._damaged, Broken: self._broken,
+            Leaving: self._leaving,
+        }  # fmt: skip
+
+    def connect(self, link: Link, stream: Stream) -> None:
+        """Give a stream its topics."""
+        kind = stream.channel.partition(".")[0]
+        topic = self.router.topic(kind, link.label, stream.symbol)
+        stream.topic = topic
+        if self.flow and kind == "trade":
+            stream.flow = Flow()
+        if (sync := stream.sync) is not None:
+            delta = self.router.topic("book_delta", link.label, stream.symbol)
+            stream.topic_delta = delta
+            topic.state = delta.state = lambda depth: whole(stream, sync, depth)
+
+    def _data(self, link: Link, event: Any, now: int) -> None:
+        """A trade, quote, ticker or bar."""
+        cls = event.__class__
+        channel = "trade" if cls is Trade else "quote" if cls is Quote else "ticker" if cls is Ticker else f"bar.{event.interval}"
+        stream = link.streams.get((channel, event.raw))
+        if stream is None:
+            if link.session is not None:
+                link.counts.ignored += 1
+                return
+            stream = link.add(Want(channel, event.raw, event.symbol), now)
+            self.connect(link, stream)
+        stream.touch(now)
+        if stream.state != "LIVE":
+            self._flows(link, stream, now)
+        if event.ts:
+            link.delay.add(now - event.ts)
+        if stream.flow is not None:
+            stream.flow.add(event)
+        self._publish(stream.topic, event)
+
+    def book(self, link: Link, event: Book, now: int) -> None:
+        """A whole book or a change of one."""
+        stream = link.streams.get(("book", event.raw))
+        if stream is None:
+            if link.session is not None:
+                link.counts.ignored += 1
+                return
+            stream = link.add(Want("book", event.raw, event.symbol), now)
+            self.connect(link, stream)
+        sync = stream.sync
+        assert sync is not None, "book streams have a sync"
+        stream.touch(now)
+        if event.ts:
+            stream.last_ts = event.ts
+            link.delay.add(now - event.ts)
+        published = sync.feed(event)
+        if sync.state != stream.state:
+            self._judge(link, stream, sync, now)
+        if published:
+            topic, delta, chunk = stream.topic, stream.topic_delta, self._chunk
+            for book in published:
+                chunk.append(book)
+                if len(chunk) >= CHUNK:
+                    self.digest.fold()
+                self.router.publish(delta, book)
+            if topic.puts and (state := whole(stream, sync, topic.depth)) is not None:
+                self.router.publish(topic, state)
+        elif sync.wants_snapshot and link.session is not None:
+            self._want_snapshot(link, stream, sync, now)
+
+    def _publish(self, topic: Any, event: Market) -> None:
+        chunk = self._chunk
+        chunk.append(event)
+        if len(chunk) >= CHUNK:
+            self.digest.fold()
+        self.router.publish(topic, event)
+
+    def tell(self, event: Status | Gap) -> None:
+        """Notices reach every consumer of the symbol; gaps are market events too, statuses are the operator's."""
+        if event.__class__ is Gap:
+            self._chunk.append(event)
+            if len(self._chunk) >= CHUNK:
+                self.digest.fold()
+        self.router.notify(event)
+
+    def _flows(self, link: Link, stream: Stream, now: int) -> None:
+        """First data, or data again after silence."""
+        stream.acked = True
+        if link.session is not None:
+            link.session.flowing(stream.channel, stream.raw)
+        self._seeing(stream, now, recovered=False)
+        self.tell(stream.enter("LIVE", "", now))
+
+    def _judge(self, link: Link, stream: Stream, sync: BookSync, now: int) -> None:
+        """The book's state changed: say so, and ask for a snapshot where one is needed."""
+        if sync.state in ("GAP", "SUSPECT"):
+            self.blind(stream, sync.reason, now, sync.from_seq, sync.to_seq)
+        if sync.state == "LIVE":
+            link.desk.answered(stream.raw)
+            stream.acked = True
+            if link.session is not None:
+                link.session.flowing("book", stream.raw)
+            self._seeing(stream, now, recovered=True)
+        self.tell(stream.enter(sync.state, sync.reason, now))
+
+    def blind(self, stream: Stream, reason: str, now: int, from_seq: int = -1, to_seq: int = -1) -> None:
+        """A stream that was seeing is blind from here; said once, until it sees again."""
+        if stream.blind is not None or stream.state not in ("LIVE", "QUIET", "STALE"):
+            return
+        seq = stream.sync.seq if stream.sync is not None else -1
+        stream.blind = (stream.last, from_seq if from_seq >= 0 else seq, reason)
+        gap = Gap(stream.venue, stream.symbol, stream.raw, now, stream.channel, stream.last, now, reason, stream.blind[1], to_seq)
+        self.gaps.append(gap)
+        self.tell(gap)
+
+    def _seeing(self, stream: Stream, now: int, *, recovered: bool) -> None:
+        """A stream that was blind sees again: where the blindness ended, and whether a snapshot healed it."""
+        if stream.blind is None:
+            return
+        from_ts, from_seq, reason = stream.blind
+        stream.blind = None
+        seq = stream.sync.seq if stream.sync is not None else -1
+        gap = Gap(stream.venue, stream.symbol, stream.raw, now, stream.channel, from_ts, now, reason, from_seq, seq, recovered)
+        self.gaps.append(gap)
+        self.tell(gap)
+
+    def _accepted(self, link: Link, event: Accepted, now: int) -> None:
+        for channel, raw in event.pairs:
+            for stream in link.streams.values() if not raw else filter(None, [link.streams.get((channel, raw))]):
+                stream.acked = True
+        if link.session is not None:
+            link.session.accepted(event)
+
+    def _rejected(self, link: Link, event: Rejected, now: int) -> None:
+        if link.session is None:
+            return
+        self.effects += link.session.rejected(event, now)
+        for pair in event.pairs:
+            stream = link.streams.get(pair)
+            if stream is not None:
+                self.tell(stream.enter("CLOSED", f"{event.reason}: {event.text}", now))
+        if not event.pairs:
+            self.tell(Status(link.label, link.source, link.url, now, "", "REJECTED", f"{event.reason}: {event.text}", since=now))
+
+    def _alive(self, link: Link, event: Alive, now: int) -> None:
+        if link.session is not None:
+            link.session.alive(event.ts, event.pong, now)
+
+    def _ignored(self, link: Link, event: Ignored, now: int) -> None:
+        link.counts.ignored += 1
+
+    def _leaving(self, link: Link, event: Leaving, now: int) -> None:
+        self.tell(Status(link.label, link.source, link.url, now, "", "LEAVING", event.text, since=now))
+
+    def _damaged(self, link: Link, event: Damaged, now: int) -> None:
+        """Part of a frame was unreadable: whichever book it may have been for is in doubt."""
+        link.counts.damaged += 1
+        for stream in link.book_streams():
+            if event.channel in ("", "book") and event.raw in ("", stream.raw):
+                self.doubt(link, stream, f"damaged: {event.why}", now)
+
+    def _broken(self, link: Link, event: Broken, now: int) -> None:
+        """The connection's counter jumped: every book on it is in doubt."""
+        for stream in link.book_streams():
+            assert stream.sync is not None, "book streams have a sync"
+            if stream.sync.live:
+                stream.sync.counts.sequence_gaps += 1
+                stream.sync.from_seq, stream.sync.to_seq = event.expected - 1, event.found
+                self.doubt(link, stream, f"expected frame {event.expected}, found {event.found}", now)
+
+    def doubt(self, link: Link, stream: Stream, reason: str, now: int) -> None:
+        sync = stream.sync
+        assert sync is not None, "book streams have a sync"
+        if sync.live and sync.rule.snapshot != "whole":
+            sync.fail("GAP", reason)
+            self._judge(link, stream, sync, now)
+            if link.session is not None:
+                self._want_snapshot(link, stream, sync, now)
+
+    def garbage(self, link: Link, error: Exception, now: int) -> None:
+        """A whole frame was unreadable. Books that no number or checksum guards may have lost a change in it."""
+        link.counts.errors += 1
+        for stream in link.book_streams():
+            if stream.sync is not None and stream.sync.evidence == "none":
+                self.doubt(link, stream, "an unreadable frame may have been a change", now)
+        if link.session is not None:
+            self.effects += link.session.undecodable()
+
+    # -- snapshots and silence ------------------------------------------------------------------------------------------
+
+    def _want_snapshot(self, link: Link, stream: Stream, sync: BookSync, now: int) -> None:
+        link.desk.ask(stream.raw, now)
+        if link.session is not None:
+            self.ask_snapshots(link, link.session, now)
+
+    def ask_snapshots(self, link: Link, session: Session, now: int) -> None:
+        """Turn what the desk has due into effects: fetch it, or subscribe anew for it."""
+        anew: list[Want] = []
+        for raw in link.desk.due(now):
+            stream = link.streams.get(("book", raw))
+            if stream is None or stream.sync is None:
+                link.desk.answered(raw)
+                continue
+            url = link.dialect.snapshot_url(stream.want, link.feed.rest_url)
+            if url is None:
+                anew.append(stream.want)
+            else:
+                self.effects.append(Fetch(link.source, f"depth:{raw}", url))
+            stream.sync.asked()
+            if stream.sync.state != stream.state and stream.state != "STALE":
+                self.tell(stream.enter(stream.sync.state, stream.sync.reason, now))
+        if anew:
+            self.effects += session.resubscribe(anew, now)
+
+    def check(self, link: Link, session: Session, now: int) -> None:
+        """Whose silence has lasted too long?"""
+        for stream in link.streams.values():
+            if stream.check(now, session.opened_at):
+                self.blind(stream, "stale", now)
+                why = f"nothing for {(now - max(stream.last, session.opened_at)) / SECOND:.1f} s"
+                self.tell(stream.enter("STALE", why if stream.acked else f"{why}, and never acknowledged", now))
+
+
+def whole(stream: Stream, sync: BookSync, depth: int) -> Book | None:
+    """The whole book as an event, None when it is not LIVE."""
+    if not sync.live or stream.state != "LIVE":
+        return None
+    book = sync.book
+    last = stream.last
+    return Book(
+        stream.venue, stream.symbol, stream.raw, stream.last_ts, last, book.bids(depth), book.asks(depth), True, -1, sync.seq,
+        depth=sync.trusted_depth,
+    )  # fmt: skip

@@ -1,0 +1,36 @@
+"""Structured logs on stderr: an event name and fields, JSON where stderr is no terminal."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+
+
+def setup(redact: Callable[[str], str], level: int = logging.INFO, json: bool | None = None) -> None:
+    """Send everything to stderr; every text field passes through `redact`."""
+
+    def clean(_logger: Any, _name: str, fields: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        return {key: redact(value) if isinstance(value, str) else value for key, value in fields.items()}
+
+    as_json = not sys.stderr.isatty() if json is None else json
+    renderer: Any = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    structlog.configure(
+        processors=[structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="iso"), clean, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+
+
+def info(event: str, **fields: Any) -> None:
+    """The story an operator reads."""
+    structlog.get_logger().info(event, **fields)
+
+
+def warning(event: str, **fields: Any) -> None:
+    """Needs a person today."""
+    structlog.get_logger().warning(event, **fields)
