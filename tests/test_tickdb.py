@@ -188,6 +188,19 @@ def test_an_answer_to_unsubscribe_confirms_nothing() -> None:
     assert said(dialect, {"cmd": "subscribe", **OK}) == [Accepted((("book", "AAPL.US"),))]
 
 
+def test_what_a_connection_remembers_survives_a_checkpoint() -> None:
+    dialect = speaking(("book", "700.HK"), ("ticker", "SPX.US"), ("ticker", "SPX@indices"))
+    said(dialect, {"cmd": "subscribe", "code": 2002, "message": "unknown symbol"})
+    restored = speaking()
+    restored.memory = msgspec.msgpack.decode(msgspec.msgpack.encode(dialect.memory), type=type(dialect.memory))
+    depth = {"cmd": "depth", "data": {"symbol": "700", "bids": [["1", "1"]], "asks": [], "timestamp": 1}}
+    ticker = {"cmd": "ticker", "data": {"symbol": "SPX", "last_price": "1", "timestamp": 1}}
+    for frame in (depth, ticker, {"cmd": "subscribe", **OK}):
+        assert said(restored, frame) == said(dialect, frame)
+    again = [Want("ticker", "SPX.US", "SPX.US"), Want("ticker", "IXIC", "IXIC")]
+    assert restored.subscribe(again) == dialect.subscribe(again)
+
+
 # Codes
 
 DOCUMENTED = {

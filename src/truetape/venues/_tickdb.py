@@ -248,18 +248,14 @@ def type_of(raw: str) -> str:
     return said or ("stock" if code.rpartition(".")[2] in MARKETS and "." in code else "")
 
 
-class Spellings:
+class Spellings(Struct):
     """Which wanted symbol a message is about, for one channel: the venue may answer `AAPL.US` with `AAPL`.
 
     Wants are never forgotten while the connection lasts: late data of one must not be taken for another's.
     """
 
-    __slots__ = ("contested", "names", "owners")
-
-    def __init__(self, names: Mapping[str, str]) -> None:
-        self.names = names
-        self.owners: dict[str, tuple[str, str]] = {}  # spelling -> (raw, symbol) of the only want that it can mean
-        self.contested: dict[str, list[tuple[str, str]]] = {}
+    owners: dict[str, tuple[str, str]] = {}  # spelling -> (raw, symbol) of the only want that it can mean
+    contested: dict[str, list[tuple[str, str]]] = {}
 
     def claim(self, want: Want) -> None:
         """Remember a want under all spellings of its symbol."""
@@ -271,14 +267,14 @@ class Spellings:
             if rivals is not None and mine not in rivals:
                 rivals.append(mine)
 
-    def who(self, code: str, type_: str = "") -> tuple[str, str]:
+    def who(self, code: str, type_: str, names: Mapping[str, str]) -> tuple[str, str]:
         """(raw, symbol) of a message about `code`. What was never asked for keeps its spelling; ValueError where two claim it."""
         owner = self.owners.get(code)
         if owner is not None:
             return owner
         rivals = self.contested.get(code)
         if rivals is None:
-            return code, self.names[code]
+            return code, names[code]
         fit = [rival for rival in rivals if type_ and type_of(rival[0]) == type_]
         fit = fit or [rival for rival in rivals if type_ and not type_of(rival[0])]
         if len(fit) != 1:

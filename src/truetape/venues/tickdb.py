@@ -9,11 +9,10 @@ replaces it. Where one symbol of many is refused and the answer does not say whi
 from __future__ import annotations
 
 import re
-from collections import deque
 from collections.abc import Mapping, Sequence
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw, Struct, field
 
 from truetape.core.feed import venue as feed
 from truetape.core.feed.venue import Accepted, Alive, Control, Damaged, Ignored, Rejected, Want
@@ -25,6 +24,7 @@ from truetape.venues._tickdb import MS, PLANS, REASONS, Spellings
 
 __all__ = ["PLANS", "REASONS", "Dialect"]
 
+_OURS: Mapping[str, str] = {"depth": "book", "trade": "trade", "ticker": "ticker"}
 ASKED_MAX = 1_000
 """Requests remembered until they are answered; a venue that answers none lets the oldest go."""
 
@@ -37,9 +37,18 @@ class _Asked(Struct):
     pairs: list[tuple[str, str]]
 
 
+class _Memory(Struct):
+    """What one connection must remember. `held`: their channel -> raw -> our channels that it serves; `alone`: their channel ->
+    members of a refused request whose culprit was not named."""
+
+    spellings: dict[str, Spellings] = field(default_factory=lambda: {word: Spellings() for word in _OURS})
+    asked: dict[str, list[_Asked]] = field(default_factory=lambda: {"subscribe": [], "unsubscribe": []})
+    held: dict[str, dict[str, list[str]]] = field(default_factory=lambda: {word: {} for word in _OURS})
+    alone: dict[str, list[str]] = field(default_factory=lambda: {word: [] for word in _OURS})
+
+
 _DEPTH_HEAD, _TRADE_HEAD = b'{"cmd":"depth"', b'{"cmd":"trade"'
 _read_depth = wire.DEPTH_FRAMES.decode
-_OURS = {"depth": "book", "trade": "trade", "ticker": "ticker"}
 _SIDES = {"buy": "buy", "sell": "sell", "neutral": "", "": ""}
 _WORD = re.compile(r"\w+(?:\.\w+)*")
 
@@ -58,11 +67,8 @@ class Dialect:
 
     def __init__(self, label: str, names: Mapping[str, str], url: str) -> None:
         self.label = label
-        self.spellings = {word: Spellings(names) for word in _OURS}
-        self._books = self.spellings["depth"].owners
-        self._asked: dict[str, deque[_Asked]] = {cmd: deque(maxlen=ASKED_MAX) for cmd in ("subscribe", "unsubscribe")}
-        self._held: dict[tuple[str, str], list[str]] = {}  # (their channel, raw) -> our channels that it serves
-        self._alone: dict[tuple[str, str], bool] = {}  # members of a refused request whose culprit was not named
+        self.names = names
+        self.memory = _Memory()
 
     @staticmethod
     def canonical(raw: str, url: str) -> str:
@@ -83,8 +89,8 @@ class Dialect:
         """One message for each channel (and type, where one was given) with all its symbols."""
         for want in wants:
             word = self.channels[want.channel]
-            self.spellings[word].claim(want)
-            held = self._held.setdefault((word, want.raw), [])
+            self.memory.spellings[word].claim(want)
+            held = self.memory.held[word].setdefault(want.raw, [])
             if want.channel not in held:
                 held.append(want.channel)
         return self._requests("subscribe", wants)
@@ -93,7 +99,7 @@ class Dialect:
         """The same, the other way; a ticker that still serves quotes is kept."""
         gone = []
         for want in wants:
-            held = self._held.get((self.channels[want.channel], want.raw), [])
+            held = self.memory.held[self.channels[want.channel]].get(want.raw, [])
             if want.channel in held:
                 held.remove(want.channel)
             if not held:
@@ -102,9 +108,10 @@ class Dialect:
 
     def _requests(self, cmd: str, wants: Sequence[Want]) -> list[bytes]:
         groups: dict[tuple[str, str, str], list[Want]] = {}
+        queue = self.memory.asked[cmd]
         for want in wants:
             word = self.channels[want.channel]
-            alone = want.raw if (word, want.raw) in self._alone else ""
+            alone = want.raw if want.raw in self.memory.alone[word] else ""
             groups.setdefault((word, want.raw.partition("@")[2], alone), []).append(want)
         frames = []
         for (word, type_, _), members in groups.items():
@@ -112,8 +119,9 @@ class Dialect:
             data: dict[str, object] = {"channel": word, "symbols": codes}
             if type_:
                 data["type"] = type_
-            self._asked[cmd].append(_Asked(word, codes, [(want.channel, want.raw) for want in members]))
+            queue.append(_Asked(word, codes, [(want.channel, want.raw) for want in members]))
             frames.append(msgspec.json.encode({"cmd": cmd, "data": data}))
+        del queue[:-ASKED_MAX]
         return frames
 
     def ping(self) -> bytes | None:
@@ -126,7 +134,8 @@ class Dialect:
         try:
             if head == _DEPTH_HEAD:
                 depth = _read_depth(data).data
-                raw, symbol = self._books.get(depth.symbol) or self.spellings["depth"].who(depth.symbol, depth.type)
+                owners = self.memory.spellings["depth"].owners
+                raw, symbol = owners.get(depth.symbol) or self._who("depth", depth.symbol, depth.type)
                 return (Book(self.label, symbol, raw, depth.timestamp * MS, recv, depth.bids, depth.asks, True),)
             if head == _TRADE_HEAD:
                 trades = wire.TRADES_FRAMES.decode(data).data
@@ -161,12 +170,9 @@ class Dialect:
             return [self._refused(frame)]
         if cmd == "pong":
             return [Alive(wire.details(frame.data).timestamp * MS, pong=True)]
-        if cmd == "subscribe":
+        if cmd in self.memory.asked:
             asked = self._answered(cmd, wire.details(frame.data))
-            return [Accepted(tuple(asked.pairs))] if asked is not None else [Alive()]
-        if cmd == "unsubscribe":
-            self._answered(cmd, wire.details(frame.data))
-            return [Alive()]
+            return [Accepted(tuple(asked.pairs))] if asked is not None and cmd == "subscribe" else [Alive()]
         if cmd not in _OURS:
             return [Ignored(cmd)] if cmd else [Alive()]
         read = {"depth": self._depth, "trade": self._trades, "ticker": self._ticker}[cmd]
@@ -175,10 +181,14 @@ class Dialect:
         except (msgspec.DecodeError, ValueError) as error:
             return [Damaged(str(error), self._named(cmd, frame.data), _OURS[cmd])]
 
+    def _who(self, word: str, code: str, type_: str) -> tuple[str, str]:
+        """(raw, symbol) of a message."""
+        return self.memory.spellings[word].who(code, type_, self.names)
+
     def _named(self, word: str, data: Raw) -> str:
         """Which of our symbols an unreadable message is about, empty where it cannot be told."""
         try:
-            return self.spellings[word].who(wire.details(data).symbol)[0]
+            return self._who(word, wire.details(data).symbol, "")[0]
         except ValueError:
             return ""
 
@@ -186,7 +196,7 @@ class Dialect:
 
     def _depth(self, data: bytes, recv: int) -> list[Market | Control]:
         depth = wire.LOOSE_DEPTHS.decode(data)
-        raw, symbol = self.spellings["depth"].who(depth.symbol, depth.type)
+        raw, symbol = self._who("depth", depth.symbol, depth.type)
         bids, asks = wire.levels(depth.bids), wire.levels(depth.asks)
         return [Book(self.label, symbol, raw, depth.timestamp * MS, recv, bids, asks, True)]
 
@@ -199,11 +209,11 @@ class Dialect:
             try:
                 prints.append(wire.PRINTS.decode(row))
             except msgspec.ValidationError as error:
-                damage.append(Damaged(str(error), self.spellings["trade"].who(loose.symbol, loose.type)[0], "trade"))
+                damage.append(Damaged(str(error), self._who("trade", loose.symbol, loose.type)[0], "trade"))
         return damage + self._prints(loose.symbol, loose.type, prints, recv)
 
     def _prints(self, code: str, type_: str, prints: list[wire.Print], recv: int) -> list[Market | Control]:
-        raw, symbol = self.spellings["trade"].who(code, type_)
+        raw, symbol = self._who("trade", code, type_)
         events: list[Market | Control] = []
         for row in prints:
             side = _SIDES.get(row.side)
@@ -221,7 +231,7 @@ class Dialect:
             row = wire.TICKERS.decode(data)
         except msgspec.ValidationError:
             row, lost = wire.mend(data)
-        raw, symbol = self.spellings["ticker"].who(row.symbol, row.type)
+        raw, symbol = self._who("ticker", row.symbol, row.type)
         events: list[Market | Control] = [
             Damaged(f"{name}: another type than expected", raw, "ticker") for name in lost
         ]
@@ -239,12 +249,12 @@ class Dialect:
 
     def _answered(self, cmd: str, details: wire.Details) -> _Asked | None:
         """The request that an answer is to: the one it echoes, else the oldest, for answers carry no id."""
-        queue = self._asked[cmd]
+        queue = self.memory.asked[cmd]
         for asked in queue:
             if asked.word == details.channel and sorted(asked.codes) == sorted(details.symbols):
                 queue.remove(asked)
                 return asked
-        return queue.popleft() if queue else None
+        return queue.pop(0) if queue else None
 
     def _refused(self, frame: wire.Frame) -> Control:
         """A code with its remedy, told to whom it belongs: what is dropped must be named, for the rest is asked for again."""
@@ -252,7 +262,7 @@ class Dialect:
         text = f"{frame.message} {details.suggestion}".strip()[:200]
         reason = wire.reason(frame.code, frame.message)
         code = int(frame.code) if isinstance(frame.code, int) or frame.code.isdecimal() else 0
-        asked = self._answered(frame.cmd, details) if frame.cmd in self._asked else None
+        asked = self._answered(frame.cmd, details) if frame.cmd in self.memory.asked else None
         pairs: list[tuple[str, str]] = []
         if asked is not None and frame.cmd == "subscribe" and remedy(reason) == "drop":
             told = {details.symbol, *details.symbols, *_WORD.findall(frame.message)}
@@ -260,7 +270,8 @@ class Dialect:
             if len(asked.codes) == 1 or 0 < len(named) < len(asked.codes):
                 pairs = [pair for pair in asked.pairs if len(asked.codes) == 1 or pair[1].partition("@")[0] in named]
             else:  # all were named, or none: nobody knows which one is at fault
-                self._alone.update({(asked.word, raw): True for _, raw in asked.pairs})
+                alone = self.memory.alone[asked.word]
+                alone += [raw for _, raw in asked.pairs if raw not in alone]
         return Rejected(reason, text, code, tuple(pairs), details.retry_after_s)
 
     # -- REST -----------------------------------------------------------------------------------------------------------
