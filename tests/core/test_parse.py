@@ -4,7 +4,7 @@ import msgspec
 import pytest
 from msgspec import Struct
 
-from truetape.core.feed.parse import TextLevel, decimals, number, rfc3339_ns, salvage, seconds_ns, side
+from truetape.core.feed.parse import TextLevel, decimals, number, peek, rfc3339_ns, salvage, seconds_ns, side
 
 SECOND = 1_000_000_000
 
@@ -132,3 +132,10 @@ def test_more_than_64_damaged_members_are_an_error() -> None:
         salvage(b'{"data":[' + b",".join([BAD] * 65) + b"]}", MESSAGES, "data", ("symbol",))
     message, lost = salvage(b'{"data":[' + b",".join([BAD] * 63 + [GOOD]) + b"]}", MESSAGES, "data", ("symbol",))
     assert (len(message.data), len(lost)) == (1, 63)
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"), [(b'{"topic":"a.b","data":{"u":[]}}', "a.b"), (b'{"topic":7}', ""), (b"{}", ""), (b"[]", "")]
+)
+def test_peek_reads_what_a_damaged_frame_still_says(data: bytes, expected: str) -> None:
+    assert peek(data, "topic") == expected

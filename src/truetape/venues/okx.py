@@ -50,8 +50,8 @@ class _Arg(Struct, gc=False):
 class _Item(Struct, gc=False):
     instId: str = ""
     ts: int = 0
-    asks: list[TextLevel] = []
-    bids: list[TextLevel] = []
+    asks: list[TextLevel] | None = None
+    bids: list[TextLevel] | None = None
     checksum: int = 0
     seqId: int = -1
     prevSeqId: int = -1
@@ -249,9 +249,9 @@ class Dialect:
         return Bar(self.label, name, raw, 0, recv, channel[4:], start, first, high, low, last, size, worth, 0, closed)
 
     def _book(self, action: str, raw: str, item: _Item, recv: int) -> Market | Control:
-        if action not in ("snapshot", "update"):
-            return Damaged(f"expected action snapshot or update, found {action[:20]!r}", raw, "book")
         snapshot = action == "snapshot"
+        if item.bids is None or item.asks is None or not (snapshot or action == "update"):
+            return Damaged(f"expected bids and asks in a snapshot or update, found action {action[:20]!r}", raw, "book")
         bids, asks = side(item.bids), side(item.asks)
         # 0 and absent mean "not offered". Marks cost time: only a book whose snapshot had a checksum keeps them.
         sums = self.memory.sums

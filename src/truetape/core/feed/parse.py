@@ -124,6 +124,13 @@ def salvage(data: bytes, decoder: msgspec.json.Decoder[T], items: str, names: tu
     raise first
 
 
+def peek(data: bytes, key: str) -> str:
+    """The text that a damaged frame's object still has at `key`, empty where there is none. Raises on what is no JSON."""
+    tree = msgspec.json.decode(data)
+    found = tree.get(key) if isinstance(tree, dict) else None
+    return found if isinstance(found, str) else ""
+
+
 def _named(member: object, names: tuple[str, ...]) -> str:
     if isinstance(member, dict):
         for name in names:
