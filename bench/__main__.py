@@ -110,27 +110,35 @@ def build_all() -> int:
     return 1 if build.MISSING else 0
 
 
-def main() -> int:
-    """Run what was asked for."""
-    chosen = options()
-    print(f"machine: {machine.described()}; receiver on core {machine.RECEIVER_CORE}, sender on {machine.SENDER_CORE}")
-    if "build" in chosen.verbs:
-        return build_all()
-    if "baselines" in chosen.verbs:
-        return baselines_alone.show(chosen.rounds)
-    measured, failed = measure(chosen)
-    keep = not (chosen.quick or chosen.stand_in)
+def conclude(chosen: argparse.Namespace, conditions: str, measured: Measured, failed: list[str]) -> int:
+    """Write, print the table, tell what is missing; the exit code."""
+    sender = "python" if "sender" in build.MISSING else "c"
+    measured = {key: made | {"machine": conditions, "sender": sender} for key, made in measured.items()}
+    keep = bool(measured) and not (chosen.quick or chosen.stand_in)
     print()
-    print(table(results.write(measured) if keep and measured else measured, set(measured)))
+    print(table(results.write(measured) if keep else measured, set(measured)))
     for line in missing():
         print(f"missing: {line}")
     for line in failed:
         print(f"failed: {line}")
-    print(f"written: {results.LATEST.relative_to(contest.ROOT)}" if keep and measured else "written: nothing")
-    strict = (chosen.go and {"founding_gateway", "best_go"} & set(build.MISSING)) or (
-        chosen.cryptofeed and "cryptofeed" in build.MISSING
+    print(f"written: {results.LATEST.relative_to(contest.ROOT) if keep else 'nothing'}")
+    insisted = {"founding_gateway", "best_go"} if chosen.go else set()
+    insisted |= {"cryptofeed"} if chosen.cryptofeed else set()
+    return 1 if failed or insisted & set(build.MISSING) else 0
+
+
+def main() -> int:
+    """Run what was asked for."""
+    chosen = options()
+    conditions = machine.described()
+    print(
+        f"machine: {conditions}; receiver on core {machine.RECEIVER_CORE}, sender on {machine.SENDER_CORE}", flush=True
     )
-    return 1 if failed or strict else 0
+    if "build" in chosen.verbs:
+        return build_all()
+    if "baselines" in chosen.verbs:
+        return baselines_alone.show(chosen.rounds)
+    return conclude(chosen, conditions, *measure(chosen))
 
 
 if __name__ == "__main__":

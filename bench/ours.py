@@ -1,13 +1,65 @@
 """Ours, the whole path with everything on: socket, journal, session, health, book, metrics, router, one consumer.
 
-Not written yet. It takes the options of `bench.report.arguments` and prints the line of `bench.report.Account.finish`;
-README.md ("What a receiver is") says where the clocks start and stop, and which frames count.
+The gateway is opened as a user would (`truetape.open`), with a journal in a temporary directory on a real disk. The consumer takes
+batches of `book` and asks each state for spread, pressure(5) and imbalance(5), as the baselines compute them.
 """
+
+import asyncio
+import tempfile
+
+import uvloop
+
+import truetape
+from bench.frames import sent_ns, symbols
+from bench.report import Account, arguments
+from truetape.app.live import Gateway
+from truetape.core.book import metrics
+from truetape.io.clock import wall_ns
+from truetape.io.obs import log
+
+SILENCE_S = 5.0
+
+
+async def receive(url: str, frames: int, names: list[str], delay: bool, levels: int) -> None:
+    """Take `frames` whole books, then report."""
+    with tempfile.TemporaryDirectory(prefix="bench-tape-", dir="bench/build") as folder:
+        feed = {"venue": "tickdb", "symbols": names, "channels": ["book"], "depth": levels, "url": url, "backoff_first_s": 60.0}
+        async with truetape.open({"feeds": [feed], "journal": {"dir": folder}}) as gateway:
+            await consume(gateway, frames, delay)
+
+
+async def consume(gateway: Gateway, frames: int, delay: bool) -> None:
+    """The one consumer."""
+    account = Account()
+    subscription = gateway.subscribe("*", ["book"], bound=100_000, name="bench")
+    delays: list[int] = []
+    computed: tuple[float | None, ...] = ()
+    messages = dropped = 0
+    try:
+        while messages < frames:
+            async with asyncio.timeout(SILENCE_S):
+                events = await subscription.take(1000)
+            for event in events:
+                if event.__class__ is not truetape.Book:
+                    dropped += getattr(event, "dropped", 0)
+                    continue
+                bids, asks = event.bids, event.asks
+                computed = (metrics.spread_bps(bids, asks), metrics.pressure(bids, asks, 5), metrics.imbalance(bids, asks, 5))
+                messages += 1
+                if delay:
+                    delays.append(wall_ns() - sent_ns(event.ts // 1_000_000, bids[0][1]))
+    except TimeoutError:
+        pass
+    account.finish(frames, messages, delays, dropped)
+    assert subscription.ledger.balanced, f"the ledger does not balance: {subscription.ledger}"
+    assert all(value is not None for value in computed), "the metrics of the last book were computed"
 
 
 def main() -> None:
-    """Say that there is nothing to measure yet."""
-    raise SystemExit("bench.ours is not written yet: try the harness with --stand-in bench.baselines.floor")
+    """Run on uvloop."""
+    options = arguments(__doc__ or "")
+    log.setup(str, level=40)
+    uvloop.run(receive(options.url, options.frames, symbols(options.symbols), options.delay, options.levels))
 
 
 if __name__ == "__main__":
