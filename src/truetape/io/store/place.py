@@ -26,7 +26,7 @@ SOURCE = "journal"
 _records = msgspec.msgpack.Decoder(list[Record])
 _raws = msgspec.msgpack.Decoder(list[msgspec.Raw])
 _record: msgspec.msgpack.Decoder[Record] = msgspec.msgpack.Decoder(Record)
-_header = msgspec.msgpack.Decoder(Header)
+HEADERS = msgspec.msgpack.Decoder(Header)
 
 
 class Batch(NamedTuple):
@@ -52,8 +52,8 @@ class Flaw(NamedTuple):
 class Place:
     """Where the reading of a journal stands."""
 
-    def __init__(self) -> None:
-        self._journal: int | None = None
+    def __init__(self, journal: int | None) -> None:
+        self._journal = journal
         self._segment = -1  # number of the last segment that was read to its end
         self._next: int | None = None  # number of the record that must come next, None where no one knows
         self._begins = 0  # number of the first record, as the last header says
@@ -83,10 +83,11 @@ class Place:
         gap = -1 if self._next is None or self._begins <= self._next else self._begins - self._next
         yield from self._missing(plain_name(self._segment), 0, gap)
 
-    def _judge(self, segment: Segment, part: Preamble | Block | Damage, final: bool) -> Iterator[Preamble | Header | Batch | Flaw]:
+    def _judge(
+        self, segment: Segment, part: Preamble | Block | Damage, final: bool
+    ) -> Iterator[Preamble | Header | Batch | Flaw]:
         match part:
             case Preamble():
-                self._journal = part.journal if self._journal is None else self._journal
                 self._chain = part.crc
                 yield part
             case Damage():
@@ -107,7 +108,7 @@ class Place:
             yield Flaw(segment.file, block.offset, "a header block that is not the first: skipped", 0)
             return
         try:
-            yield _header.decode(block.payload)
+            yield HEADERS.decode(block.payload)
         except msgspec.MsgspecError as error:
             yield Flaw(segment.file, block.offset, f"the header does not decode: {error}", 0)
         self._next = head.first if self._next is None else self._next
@@ -122,10 +123,14 @@ class Place:
             return
         records = _decode(block)
         if gap > 0 and records and isinstance(records[0], Hole):
-            gap -= min(gap, max(0, records[0].records - 1))  # a Hole stands in the place of the last record that it counts
+            gap -= min(
+                gap, max(0, records[0].records - 1)
+            )  # a Hole stands in the place of the last record that it counts
         if gap > 0 or self._flaws:
             vanished = self._fresh and 0 <= self._segment < segment.number - 1
-            yield from self._missing(*((plain_name(self._segment + 1), 0) if vanished else (segment.file, block.offset)), gap)
+            yield from self._missing(
+                *((plain_name(self._segment + 1), 0) if vanished else (segment.file, block.offset)), gap
+            )
         elif self._chain is not None and head.previous != self._chain:
             yield Flaw(segment.file, block.offset, "the block before it is not the one that was written", 0)
         yield Batch(segment, block.offset, head.first, records)

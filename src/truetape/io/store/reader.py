@@ -1,6 +1,7 @@
 """Reads the tape: every record in order, every damage by name, never a wrong record. It writes nothing.
 
-`walk` is the one path: `scan` finds the blocks of each segment, `place` judges whether they are in their place. `read`, `read_batches` and `verify` are views of it. Two kinds of missing records look alike to a caller:
+`walk` is the one path: `scan` finds the blocks of each segment, `place` judges whether they are in their place.
+`read`, `read_batches` and `verify` are views of it. Two kinds of missing records look alike to a caller:
 a `Hole` that the writer recorded (a full disk, a backlog that overflowed), and damage, which becomes a `Hole` here.
 """
 
@@ -8,17 +9,34 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import TypeAlias
 
 from msgspec import Struct
 
-from truetape.io.store.place import SOURCE, Batch, Flaw, Place
-from truetape.io.store.segment import REPAIRED, JournalError, Preamble, segments
+from truetape.io.store.place import HEADERS, SOURCE, Batch, Flaw, Place
+from truetape.io.store.scan import Block, identify, scan
+from truetape.io.store.segment import HEADER, REPAIRED, JournalError, Preamble, segments
+from truetape.io.store.window import look
 from truetape.model.record import Header, Hole, Record
 
-__all__ = ["Batch", "Flaw", "Found", "JournalError", "Verified", "read", "read_batches", "segments", "verify", "walk"]
+__all__ = [
+    "Batch",
+    "Flaw",
+    "Found",
+    "JournalError",
+    "Verified",
+    "read",
+    "read_batches",
+    "segment_at",
+    "segments",
+    "verify",
+    "walk",
+]
 
 Directory: TypeAlias = str | os.PathLike[str]
+
+
 class Found(Struct, frozen=True):
     """A hole in the tape, recorded or found: in which file, at which byte of the plain segment, and why."""
 
@@ -76,6 +94,17 @@ def read_batches(directory: Directory, *, start: int | None = None) -> Iterator[
                 pass
 
 
+def segment_at(directory: Directory, now: int) -> int:
+    """The number of the segment to begin with in order to have every record from time `now` on: the last that began by then."""
+    found = segments(directory)
+    for segment in reversed(found):
+        with look(segment) as window:
+            for part in islice(scan(window, segment.number, None), 3):
+                if isinstance(part, Block) and part.head.kind == HEADER and HEADERS.decode(part.payload).now <= now:
+                    return segment.number
+    return found[0].number
+
+
 def verify(directory: Directory, progress: Callable[[int, int], None] | None = None) -> Verified:
     """Reads a whole journal and says what it holds. `progress` is told bytes read and bytes in all, after each segment.
 
@@ -114,8 +143,10 @@ def walk(
     """Everything in a journal in order, with its place: what `read` and `verify` are made from."""
     found = [segment for segment in segments(directory) if start is None or segment.number >= start]
     if not found:
-        raise JournalError(f"journal {os.fspath(directory)}: expected segment {start} or later, found none; see its files")
-    place = Place()
+        raise JournalError(
+            f"journal {os.fspath(directory)}: expected segment {start} or later, found none; see its files"
+        )
+    place = Place(identify(found))
     done, total = 0, sum(segment.bytes for segment in found)
     for segment in found:
         yield from place.read(segment, segment is found[-1])

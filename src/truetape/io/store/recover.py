@@ -10,8 +10,9 @@ import fcntl
 import os
 from typing import NamedTuple
 
-from truetape.io.store.scan import Block, Damage, scan, torn
-from truetape.io.store.segment import FORMAT, JournalError, Preamble, Segment, listed, packed_name
+from truetape.io.store.archive import TEMPORARY
+from truetape.io.store.scan import Block, Damage, identify, scan, torn
+from truetape.io.store.segment import FORMAT, JournalError, Preamble, Segment, listed, sync_directory
 from truetape.io.store.window import look
 
 LOCK = "lock"
@@ -57,12 +58,12 @@ def recover(directory: str) -> Recovered:
     """Reads the end of the journal and mends it. Raises `JournalError` where it cannot be read, or must not be."""
     try:
         for name in os.listdir(directory):
-            if name.endswith(packed_name(0)[8:] + ".tmp"):
-                os.unlink(os.path.join(directory, name))
+            if name.endswith(".tape.zst" + TEMPORARY):
+                os.unlink(os.path.join(directory, name))  # its plain segment is still there
         closed = listed(directory)
-        journal, following, repaired = None, 0, False
+        journal, following, repaired = identify(closed), 0, False
         for segment in reversed(closed):
-            identity, number, damage = _survey(segment, segment is closed[-1])
+            identity, number, damage = _survey(segment, journal, segment is closed[-1])
             if damage is not None:
                 _cut(segment, damage.offset)
                 repaired = True
@@ -78,12 +79,11 @@ def recover(directory: str) -> Recovered:
         ) from error
 
 
-def _survey(segment: Segment, final: bool) -> tuple[int | None, int | None, Damage | None]:
+def _survey(segment: Segment, journal: int | None, final: bool) -> tuple[int | None, int | None, Damage | None]:
     """The journal's id, the number of the record behind the segment's last, and its torn tail; each None where there is none."""
-    journal: int | None = None
     number: int | None = None
     with look(segment) as window:
-        for part in scan(window, segment.number, None):
+        for part in scan(window, segment.number, journal):
             match part:
                 case Preamble():
                     if part.format != FORMAT:
@@ -91,7 +91,6 @@ def _survey(segment: Segment, final: bool) -> tuple[int | None, int | None, Dama
                             f"journal {segment.path}: expected format {FORMAT}, found {part.format}; "
                             "use the truetape that wrote it, or another directory"
                         )
-                    journal = part.journal
                 case Block():
                     journal = part.head.journal
                     number = max(number or 0, part.head.first + part.head.records)
@@ -124,12 +123,3 @@ def _make(directory: str) -> None:
     except FileExistsError:
         return
     sync_directory(above)
-
-
-def sync_directory(directory: str) -> None:
-    """Makes names that were added, removed or changed in a directory durable."""
-    held = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(held)
-    finally:
-        os.close(held)

@@ -10,7 +10,7 @@ the end of the file, or a 512-byte sector of it was never written and is all zer
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from truetape.io.store.segment import (
@@ -26,7 +26,7 @@ from truetape.io.store.segment import (
     parse_head,
     parse_preamble,
 )
-from truetape.io.store.window import Window
+from truetape.io.store.window import Window, look
 
 SECTOR = 512
 _ZEROS_MIN = 16
@@ -52,7 +52,7 @@ class Damage(NamedTuple):
 
 
 def scan(window: Window, number: int, journal: int | None) -> Iterator[Preamble | Block | Damage]:
-    """Everything that segment `number` holds, in order. `journal` is the id that the segments before it had, None if none."""
+    """Everything that segment `number` holds, in order. `journal` is the id of the journal where it is known."""
     data = window.take(0, PREAMBLE.size)
     preamble = parse_preamble(data)
     if preamble is not None:
@@ -64,6 +64,19 @@ def scan(window: Window, number: int, journal: int | None) -> Iterator[Preamble 
             yield from blocks(window, preamble.journal)
     elif data:
         yield from _headless(window, data, journal)
+
+
+def identify(found: Sequence[Segment]) -> int | None:
+    """The id of a journal: that of its first segment which can tell."""
+    for segment in found:
+        try:
+            with look(segment) as window:
+                preamble = parse_preamble(window.take(0, PREAMBLE.size))
+        except OSError:
+            continue  # whoever reads its records will name it
+        if preamble is not None and preamble.format == FORMAT:
+            return preamble.journal
+    return None
 
 
 def _foreign(preamble: Preamble, number: int, journal: int | None) -> str:
@@ -78,7 +91,7 @@ def _foreign(preamble: Preamble, number: int, journal: int | None) -> str:
 
 
 def _headless(window: Window, data: bytes, journal: int | None) -> Iterator[Block | Damage]:
-    """A segment whose preamble is lost: its header block, or else the segments before it, say which blocks are its own."""
+    """A segment whose preamble is lost: its header block, or else the journal's other segments, say which blocks are its own."""
     if len(data) < PREAMBLE.size:
         yield Damage(0, f"the preamble is cut to {len(data)} bytes", last=True, cut=True)
         return
@@ -119,7 +132,11 @@ def blocks(window: Window, journal: int) -> Iterator[Block | Damage]:
         if head is None:
             cut = len(data) < HEAD.size
             behind = None if cut else _next(window, at + 1, journal)
-            why = f"the head of a block is cut to {len(data)} bytes" if cut else "the head of a block does not match its check"
+            why = (
+                f"the head of a block is cut to {len(data)} bytes"
+                if cut
+                else "the head of a block does not match its check"
+            )
             yield Damage(at, why, last=behind is None, cut=cut)
             at = behind
             continue

@@ -6,7 +6,7 @@
 Every head carries the CRC32C of the block before it, so that a block that was swapped, dropped or repeated is noticed, a
 check of its own, so that its length can be trusted before its payload is read, and the journal's random id, so that bytes
 which a venue sent can never pass for a block. `writer` builds these, `scan` reads them; nothing here touches a file but
-`segments`, which lists a directory.
+`segments`, which lists a directory, and `sync_directory`.
 """
 
 from __future__ import annotations
@@ -101,9 +101,13 @@ def segments(directory: str | os.PathLike[str]) -> list[Segment]:
     try:
         found = listed(path)
     except FileNotFoundError:
-        raise JournalError(f"journal {path}: expected a directory of segments, found nothing; check [journal] dir") from None
+        raise JournalError(
+            f"journal {path}: expected a directory of segments, found nothing; check [journal] dir"
+        ) from None
     except NotADirectoryError:
-        raise JournalError(f"journal {path}: expected a directory of segments, found a file; name the directory") from None
+        raise JournalError(
+            f"journal {path}: expected a directory of segments, found a file; name the directory"
+        ) from None
     except OSError as error:
         raise JournalError(f"journal {path}: expected a readable directory, found: {error.strerror}") from error
     if not found:
@@ -130,6 +134,15 @@ def listed(directory: str) -> list[Segment]:
                     continue  # retention or compression took it while we looked
                 found[number] = Segment(number, entry.path, compressed, size)
     return [found[number] for number in sorted(found)]
+
+
+def sync_directory(directory: str) -> None:
+    """Makes names that were added, removed or changed in a directory durable."""
+    held = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(held)
+    finally:
+        os.close(held)
 
 
 def pack_preamble(journal: int, segment: int, flags: int) -> bytes:

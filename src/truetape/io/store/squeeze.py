@@ -1,7 +1,7 @@
 """The compressed form of a closed segment: a file that `zstd -d` understands, cut so that damage stays where it is.
 
     file  = pair ...
-    pair  = a skippable frame (28 bytes: where this piece belongs and how long it is) + one zstd frame of at most 1 MiB
+    pair  = a skippable frame (32 bytes: where this piece belongs, how long it is, its check) + one zstd frame of at most 1 MiB
 
 A damaged pair costs one piece: the next is found by its index, and what is missing reads as zeros, in which `scan` finds
 no block. `archive` writes pairs one at a time, between batches; `window` reads them.
@@ -12,30 +12,33 @@ from __future__ import annotations
 import struct
 from typing import BinaryIO, NamedTuple
 
-from zstandard import ZstdCompressor, ZstdDecompressor, ZstdError
+from zstandard import ZstdCompressor, ZstdDecompressor, ZstdError, get_frame_parameters
 
 from truetape.io.store.segment import CRC, crc
 
 PIECE = 1 << 20
-_SKIPPABLE = struct.pack("<II", 0x184D2A5E, 20)
-_INDEX = struct.Struct("<8sQII")
+_SKIPPABLE = struct.pack("<II", 0x184D2A5E, 24)
+_INDEX = struct.Struct("<8sQIII")
 _PAIR = _INDEX.size + CRC.size
 _LEVEL = 1
+_REST = 512
+"""So many zeros stand for a lost end, whose length no one knows."""
 
 
 class _Index(NamedTuple):
-    """What stands before a piece: its offset in the plain segment, its length there, and its length here."""
+    """What stands before a piece: its offset in the plain segment, its length there, its length and crc here."""
 
     skippable: bytes
     offset: int
     length: int
     packed: int
+    crc: int
 
 
 def squeeze(piece: bytes, offset: int) -> bytes:
     """One pair, for the piece of a segment that starts at `offset`."""
-    packed = ZstdCompressor(level=_LEVEL, write_checksum=True).compress(piece)
-    index = _INDEX.pack(_SKIPPABLE, offset, len(piece), len(packed))
+    packed = ZstdCompressor(level=_LEVEL).compress(piece)
+    index = _INDEX.pack(_SKIPPABLE, offset, len(piece), len(packed), crc(packed))
     return index + CRC.pack(crc(index)) + packed
 
 
@@ -59,19 +62,22 @@ class Squeezed:
         if index.offset > self._offset:
             self._file.seek(at)
             return self._lost(index.offset)
-        piece = self._piece(self._file.read(index.packed), index.length)
+        piece = self._piece(index, self._file.read(index.packed))
         if piece is None:
             self._file.seek(at + _PAIR)
             piece = bytes(index.length)
         self._offset += index.length
         return piece
 
-    def _piece(self, packed: bytes, length: int) -> bytes | None:
+    def _piece(self, index: _Index, packed: bytes) -> bytes | None:
+        """The plain bytes, or None where they are damaged. Nothing is unpacked before its crc and its size are known to hold."""
+        if len(packed) != index.packed or crc(packed) != index.crc:
+            return None
         try:
-            piece = self._unpack.decompress(packed, max_output_size=PIECE)
+            fits = get_frame_parameters(packed).content_size == index.length
+            return self._unpack.decompress(packed) if fits else None
         except ZstdError:
             return None
-        return piece if len(piece) == length else None
 
     def _resume(self, at: int) -> bytes:
         """Looks for the next index that belongs behind what was read; the hole before it becomes zeros."""
@@ -84,7 +90,8 @@ class Squeezed:
                 self._file.seek(at + found)
                 return self._lost(index.offset) or self.pull()
             found = rest.find(_SKIPPABLE, found + 1)
-        return b""
+        self._offset += _REST
+        return bytes(_REST)
 
     def _lost(self, until: int) -> bytes:
         """Zeros up to `until`, a piece at a time."""
