@@ -1,0 +1,85 @@
+"""`truetape sim`: a simulated venue in the foreground. Data on stdout: one JSON line that says where it is, or a config stanza."""
+
+from __future__ import annotations
+
+import json
+import sys
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import uvloop
+from msgspec.structs import replace
+
+from truetape.app.config import ConfigError
+from truetape.app.dialects import dialect
+from truetape.app.sim import Options, Simulator, until_stopped
+from truetape.core.sim.faults import BadFault, Fault, parse
+
+PORTS = {"binance": 9601, "kraken": 9602, "tickdb": 9603}
+"""Where a simulator is expected by a printed config that named no port."""
+
+
+def sim(
+    venue: Annotated[str, typer.Option(help="binance, kraken or tickdb")],
+    symbols: Annotated[int, typer.Option(min=1, max=5000, help="how many")] = 3,
+    rate: Annotated[float, typer.Option(min=0, help="messages per second in total")] = 100,
+    seed: Annotated[int, typer.Option()] = 1,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one")] = 0,
+    faults: Annotated[str, typer.Option(help="a fault such as close-1006@10s, or a file of them")] = "",
+    print_config: Annotated[bool, typer.Option("--print-config", help="print a [[feeds]] stanza for it")] = False,
+) -> int:
+    """Serve until SIGTERM (0) or Ctrl-C (130). Raises ConfigError for what cannot be simulated."""
+    options = Options(venue=venue, symbols=symbols, rate=rate, seed=seed, port=port, faults=tuple(script(faults)))
+    if print_config:
+        sys.stdout.write(stanza(options))
+        return 0
+    return uvloop.run(until_stopped(options, announce))
+
+
+def script(text: str) -> list[Fault]:
+    """The faults of a file, or of one line."""
+    if not text:
+        return []
+    path = Path(text)
+    try:
+        return parse(path.read_text(encoding="utf-8").splitlines() if path.is_file() else [text])
+    except BadFault as error:
+        raise ConfigError(f"faults: {error if path.is_file() else str(error).partition(': ')[2]}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"faults: {path}: cannot be read: {error}") from None
+
+
+def announce(simulator: Simulator) -> None:
+    """The first line of stdout."""
+    row = {"venue": simulator.options.venue, "ws": simulator.ws, "rest": simulator.rest, "symbols": simulator.symbols}
+    print(json.dumps(row), flush=True)
+
+
+def stanza(options: Options) -> str:
+    """A ready `[[feeds]]` for the simulator that these options make, and how to start it. Without a port, the venue's in `PORTS`."""
+    options = replace(options, port=options.port or PORTS.get(options.venue, 9600))
+    simulator = Simulator(options)  # refuses what cannot be simulated; nothing is served
+    channels = [name for name in ("book", "trade") if name in dialect(options.venue).channels]
+    command = f"truetape sim --venue {options.venue} --symbols {options.symbols} --rate {options.rate:g}"
+    return (
+        f"# served by: {command} --seed {options.seed} --port {options.port}\n[[feeds]]\n"
+        f'name = "{options.venue}-sim"\nvenue = "{options.venue}"\nsymbols = {json.dumps(simulator.symbols)}\n'
+        f'channels = {json.dumps(channels)}\nurl = "{simulator.ws}"\nrest_url = "{simulator.rest}"\n'
+    )
+
+
+if __name__ == "__main__":
+    from truetape.app.cli.errors import EXPECTED, explain
+
+    @wraps(sim)
+    def command(**given: Any) -> None:
+        raise typer.Exit(sim(**given))
+
+    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    app.command()(command)
+    try:
+        app()
+    except EXPECTED as error:
+        sys.exit(explain(error))
