@@ -62,7 +62,9 @@ def lines(path: Path, progress: Callable[[int], None] | None = None) -> Iterator
                 if progress is not None and not number & 4095:
                     progress(raw.tell())
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path} line {number}: expected a capture line {{t, dir, conn, data}}, found: {error}") from None
+        raise BadInput(
+            f"{path} line {number}: expected a capture line {{t, dir, conn, data}}, found: {error}"
+        ) from None
     except (OSError, EOFError, zlib.error) as error:
         raise BadInput(f"{path} after line {number}: cannot be read: {error}") from None
 

@@ -33,7 +33,7 @@ class FeedConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     name: str = ""
     label: str = ""
     symbols: list[str] = []
-    channels: list[str] = ["book", "trade"]
+    channels: list[str] = field(default_factory=lambda: ["book", "trade"])
     depth: Annotated[int, Meta(ge=0, le=10_000)] = 50
     url: str = ""
     rest_url: str = ""
@@ -114,7 +114,9 @@ def load(path: Path, environ: Mapping[str, str] | None = None) -> Config:
     try:
         tree = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ConfigError(f"{path}: expected a config file, found nothing; `truetape config --defaults` prints one to start from") from None
+        raise ConfigError(
+            f"{path}: expected a config file, found nothing; `truetape config --defaults` prints one to start from"
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from None
     except tomllib.TOMLDecodeError as error:
@@ -129,7 +131,11 @@ def parse(tree: dict[str, Any], where: str, environ: Mapping[str, str]) -> Confi
         config = msgspec.convert(tree, Config)
     except msgspec.ValidationError as error:
         text, _, at = str(error).partition(" - at ")
-        hint = f" (known keys: {', '.join(FeedConfig.__struct_fields__)})" if "unknown field" in text and "feeds" in at else ""
+        hint = (
+            f" (known keys: {', '.join(FeedConfig.__struct_fields__)})"
+            if "unknown field" in text and "feeds" in at
+            else ""
+        )
         raise ConfigError(f"{where}: {at.strip('`') or '$'}: {text[0].lower()}{text[1:]}{hint}") from None
     return _checked(config, where)
 
@@ -142,14 +148,22 @@ def _checked(config: Config, where: str) -> Config:
         at = f"{where}: $.feeds[{i}]"
         name = feed.name or feed.venue.rpartition(".")[2]
         if name in seen:
-            raise ConfigError(f"{at}.name: expected unique feed names, found {name!r} twice; give each feed of a venue a name of its own")
+            raise ConfigError(
+                f"{at}.name: expected unique feed names, found {name!r} twice; give each feed of a venue a name of its own"
+            )
         seen.add(name)
         if not feed.symbols:
-            raise ConfigError(f"{at}.symbols: expected at least one symbol, found an empty list; `truetape symbols {feed.venue}` lists them")
+            raise ConfigError(
+                f"{at}.symbols: expected at least one symbol, found an empty list; `truetape symbols {feed.venue}` lists them"
+            )
         if not feed.channels:
-            raise ConfigError(f"{at}.channels: expected at least one channel, such as book or trade, found an empty list")
+            raise ConfigError(
+                f"{at}.channels: expected at least one channel, such as book or trade, found an empty list"
+            )
         if feed.secret and not feed.secret.startswith(("env:", "file:")):
-            raise ConfigError(f"{at}.secret: expected a reference such as env:TICKDB_API_KEY or file:/run/secrets/key, found something else")
+            raise ConfigError(
+                f"{at}.secret: expected a reference such as env:TICKDB_API_KEY or file:/run/secrets/key, found something else"
+            )
         feeds.append(msgspec.structs.replace(feed, name=name))
     return msgspec.structs.replace(config, feeds=feeds)
 
@@ -163,7 +177,10 @@ def _override(tree: dict[str, Any], environ: Mapping[str, str]) -> None:
         place: Any = tree
         for part in path[:-1]:
             if isinstance(place, list):
-                place = next((row for i, row in enumerate(place) if part == str(i) or part == row.get("name", row.get("venue"))), None)
+                place = next(
+                    (row for i, row in enumerate(place) if part == str(i) or part == row.get("name", row.get("venue"))),
+                    None,
+                )
                 if place is None:
                     raise ConfigError(f"{variable}: expected a feed's number or name, found {part!r}")
             else:

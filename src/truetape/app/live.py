@@ -108,14 +108,18 @@ class Gateway:
         self._group: asyncio.TaskGroup | None = None
         self._control: ControlServer | None = None
         self._consumers = 0
+        self._thresholds = gc.get_threshold()
         self._flush: asyncio.TimerHandle | None = None
-        self.on_drain: Callable[[], None] = lambda: self.driver.stop()
+        self.on_drain: Callable[[], None] = self._stop
         self.driver: Driver  # made on entry
 
     def _how(self, source: str) -> Dialing:
         return self._dialing[self.pump.links[source].feed.name]
 
     # -- life -----------------------------------------------------------------------------------------------------------
+
+    def _stop(self) -> None:
+        self.driver.stop()
 
     async def __aenter__(self) -> Self:
         await self._instruments()
@@ -126,8 +130,7 @@ class Gateway:
         if self.config.control is not None:
             self._control = ControlServer(Path(self.config.control.socket), self.answer)
             await self._control.start()
-        gc.collect()
-        gc.freeze()
+        self._quiet_gc()
         self._group = asyncio.TaskGroup()
         await self._group.__aenter__()
         self._group.create_task(self.driver.run())
@@ -141,6 +144,8 @@ class Gateway:
             if self._group is not None:
                 await self._group.__aexit__(kind, error, trace)
         finally:
+            gc.set_threshold(*self._thresholds)
+            gc.unfreeze()
             if self._flush is not None:
                 self._flush.cancel()
             if self._control is not None:
@@ -148,6 +153,13 @@ class Gateway:
             if self.journal is not None:
                 self.journal.commit(clock())
                 self.journal.close(10.0)
+
+    def _quiet_gc(self) -> None:
+        """What lives now is not looked at again; collections come late, for the hot path makes no cycles. Undone on exit."""
+        gc.collect()
+        gc.freeze()
+        self._thresholds = gc.get_threshold()
+        gc.set_threshold(50_000, 50, 100)
 
     def _refuse_missing_secrets(self) -> None:
         """A key that cannot be read now is a mistake of the configuration, told before anything is dialed."""
@@ -221,7 +233,9 @@ class Gateway:
             patterns += self._patterns(text, channels)
         self._consumers += 1
         depth_wanted = depth if depth is not None else max((feed.depth for feed in self.feeds), default=0)
-        box = Mailbox(name or f"consumer-{self._consumers}", mode if mode is not None else drop_oldest, bound, depth_wanted)
+        box = Mailbox(
+            name or f"consumer-{self._consumers}", mode if mode is not None else drop_oldest, bound, depth_wanted
+        )
         self.boxes[box] = patterns
         self.pump.router.subscribe(box, patterns)
         return Subscription(self, box, patterns)
@@ -280,7 +294,10 @@ class Gateway:
             gone = [
                 stream.want
                 for key, stream in link.streams.items()
-                if link.label == venue and stream.symbol == symbol and stream.channel.partition(".")[0] == kind and key not in configured
+                if link.label == venue
+                and stream.symbol == symbol
+                and stream.channel.partition(".")[0] == kind
+                and key not in configured
             ]
             if gone:
                 self.driver.command(msgspec.json.encode(Order("unwant", link.source, gone)))
@@ -290,7 +307,12 @@ class Gateway:
     def stream(self, name: str, channel: str = "book") -> Stream:
         """The subscription `venue:SYMBOL` of a channel. Raises KeyError with what there is."""
         venue, _, symbol = name.partition(":")
-        rows = [s for link in self.pump.links.values() for s in link.streams.values() if s.channel == channel and venue in (s.venue, link.feed.name)]
+        rows = [
+            s
+            for link in self.pump.links.values()
+            for s in link.streams.values()
+            if s.channel == channel and venue in (s.venue, link.feed.name)
+        ]
         for stream in rows:
             if symbol in (stream.symbol, stream.raw):
                 return stream
@@ -333,8 +355,15 @@ class Gateway:
 
 def _dialing(feed: FeedConfig) -> Dialing:
     secret = secrets.Secret(feed.secret).reveal if feed.secret else None
-    timing = {name: value for name in ("handshake_s", "dial_s", "close_s") if (value := getattr(feed, name)) is not None}
-    return Dialing(secret=secret, proxy=feed.proxy or None, ssl_context=tls.context(feed.ca_file) if feed.ca_file else None, **timing)
+    timing = {
+        name: value for name in ("handshake_s", "dial_s", "close_s") if (value := getattr(feed, name)) is not None
+    }
+    return Dialing(
+        secret=secret,
+        proxy=feed.proxy or None,
+        ssl_context=tls.context(feed.ca_file) if feed.ca_file else None,
+        **timing,
+    )
 
 
 def open_gateway(config: str | Path | dict[str, Any] | Config) -> Gateway:

@@ -186,7 +186,9 @@ def _capture(
         observer.feed(line)
     if not bounded:
         raise BadInput(f"{path}: expected capture lines, found an empty file")
-    return reports.report(observer.pump, records=observer.records, frames=observer.frames, errors=observer.undecodable, levels=levels)
+    return reports.report(
+        observer.pump, records=observer.records, frames=observer.frames, errors=observer.undecodable, levels=levels
+    )
 
 
 def _batches(path: Path, start: str, progress: Callable[[float, int], None] | None) -> Iterator[Header | list[Record]]:

@@ -30,7 +30,9 @@ def _book(stream: Stream, levels: int) -> dict[str, Any]:
     return {
         "state": stream.state,
         "evidence": sync.evidence,
-        "reason": stream.reason if stream.state == sync.state and stream.state != "SYNCING" else sync.reason or stream.reason,
+        "reason": stream.reason
+        if stream.state == sync.state and stream.state != "SYNCING"
+        else sync.reason or stream.reason,
         "bids": sync.book.bids(levels) if live and levels else [],
         "asks": sync.book.asks(levels) if live and levels else [],
         "n_bids": n_bids,

@@ -26,7 +26,9 @@ class Secret:
     def __init__(self, reference: str) -> None:
         kind, _, rest = reference.partition(":")
         if kind not in ("env", "file") or not rest:
-            raise SecretError("expected a secret as env:NAME or file:/path, found something else (not shown, it may be the secret itself)")
+            raise SecretError(
+                "expected a secret as env:NAME or file:/path, found something else (not shown, it may be the secret itself)"
+            )
         self.reference = reference
 
     def __repr__(self) -> str:
@@ -40,7 +42,9 @@ class Secret:
         try:
             value = os.environ[rest] if kind == "env" else Path(rest).read_text(encoding="utf-8").strip()
         except KeyError:
-            raise SecretError(f"secret {self.reference}: the environment variable {rest} is not set; export it and start again") from None
+            raise SecretError(
+                f"secret {self.reference}: the environment variable {rest} is not set; export it and start again"
+            ) from None
         except (OSError, UnicodeDecodeError) as error:
             raise SecretError(f"secret {self.reference}: the file cannot be read: {type(error).__name__}") from None
         if not value:

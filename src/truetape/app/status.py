@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 import truetape
-
 from truetape.io.clock import cpu_s, drift_ns
 from truetape.io.clock import now as clock
 
@@ -38,7 +37,12 @@ def status(gateway: Gateway) -> dict[str, Any]:
         "subscriptions": [row for link in gateway.pump.links.values() for row in _streams(link, now)],
         "connections": [_connection(link) for link in gateway.pump.links.values()],
         "consumers": [
-            {"name": box.name, "mode": box.mode.name, **msgspec.to_builtins(box.ledger()), "balanced": box.ledger().balanced}
+            {
+                "name": box.name,
+                "mode": box.mode.name,
+                **msgspec.to_builtins(box.ledger()),
+                "balanced": box.ledger().balanced,
+            }
             for box in gateway.boxes
         ],
         "journal": msgspec.to_builtins(gateway.journal.status()) if gateway.journal is not None else None,

@@ -38,7 +38,15 @@ def channel(text: str, kind: type[Dialect]) -> str:
     for ours, word in kind.channels.items():
         if text in (word, word.partition("@")[0]):
             return f"{ours}.1m" if ours == "bar" else ours
-    synonyms = {"depth": "book", "orderbook": "book", "l2": "book", "trades": "trade", "kline": "bar", "candle": "bar", "bbo": "quote"}
+    synonyms = {
+        "depth": "book",
+        "orderbook": "book",
+        "l2": "book",
+        "trades": "trade",
+        "kline": "bar",
+        "candle": "bar",
+        "bbo": "quote",
+    }
     if (ours := synonyms.get(head, "")) in kind.channels:
         return f"{ours}.{interval or '1m'}" if ours == "bar" else ours
     raise ValueError(f"expected one of {', '.join(kind.channels)}, found {text!r}")

@@ -16,7 +16,9 @@ class NotLive(Exception):
     """The book cannot be believed now: `state`, `reason`, and `since` (ns) say why and from when."""
 
     def __init__(self, name: str, state: str, reason: str, since: int) -> None:
-        super().__init__(f"book {name}: {state}{': ' + reason if reason else ''}; read it with stale_ok=True to see its last levels")
+        super().__init__(
+            f"book {name}: {state}{': ' + reason if reason else ''}; read it with stale_ok=True to see its last levels"
+        )
         self.name, self.state, self.reason, self.since = name, state, reason, since
 
 
@@ -125,4 +127,6 @@ class BookView:
         bids, asks = self._sync.book.bids(5), self._sync.book.asks(5)
         rows = "".join(f"<tr><td></td><td>{p:g}</td><td>{s:g}</td></tr>" for p, s in reversed(asks))
         rows += "".join(f"<tr><td>{s:g}</td><td>{p:g}</td><td></td></tr>" for p, s in bids)
-        return f"<table><caption>{name}</caption><tr><th>bid size</th><th>price</th><th>ask size</th></tr>{rows}</table>"
+        return (
+            f"<table><caption>{name}</caption><tr><th>bid size</th><th>price</th><th>ask size</th></tr>{rows}</table>"
+        )

@@ -38,3 +38,8 @@ def cpu_s() -> float:
 def pause(seconds: float) -> None:
     """Wait, in a program that has no event loop (a replay that keeps the recorded pace)."""
     time.sleep(max(0.0, seconds))
+
+
+def wall_ns() -> int:
+    """The wall clock as it is now, for comparing stamps with other programs; nothing is ever timed by it."""
+    return time.time_ns()

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from msgspec import Struct, field
+from msgspec import Struct
 
 Level: TypeAlias = tuple[float, float]
 """(price, size): size is absolute; 0 in a delta removes the level."""
@@ -202,10 +202,6 @@ class Counted(Struct):
     """Plain counters of one connection, read by the surfaces and never reset."""
 
     frames: int = 0
-    bytes: int = 0
-    events: int = 0
     errors: int = 0
     ignored: int = 0
     damaged: int = 0
-    reconnects: int = 0
-    by_kind: dict[str, int] = field(default_factory=dict)

@@ -126,7 +126,9 @@ def _side(levels: list[_Level]) -> tuple[list[Level], list[str]]:
         price_text, size_text = str(level.price, "ascii"), str(level.qty, "ascii")
         price, size = float(price_text), float(size_text)
         if not (0.0 < price < INFINITY and 0.0 <= size < INFINITY):
-            raise ValueError(f"expected a finite price above 0 and a size, found {price_text[:30]} and {size_text[:30]}")
+            raise ValueError(
+                f"expected a finite price above 0 and a size, found {price_text[:30]} and {size_text[:30]}"
+            )
         parsed.append((price, size))
         marks.append(digits(price_text) + digits(size_text))
     return parsed, marks
@@ -150,7 +152,13 @@ class Dialect:
 
     name = "kraken"
     hosts = ("ws.kraken.com/v2", "ws-auth.kraken.com/v2")
-    channels: Mapping[str, str] = {"book": "book", "trade": "trade", "quote": "ticker", "ticker": "ticker", "bar": "ohlc"}
+    channels: Mapping[str, str] = {
+        "book": "book",
+        "trade": "trade",
+        "quote": "ticker",
+        "ticker": "ticker",
+        "bar": "ohlc",
+    }
     url = "wss://ws.kraken.com/v2"
     rest_url = "https://api.kraken.com"
     limits = Limits(wants_per_message=50, messages_per_s=10, dead_after_s=10)
@@ -181,7 +189,9 @@ class Dialect:
         for want in wants:
             kind = want.channel.partition(".")[0]
             extra = next((depth for depth in DEPTHS if depth >= (want.depth or 1000)), 1000) if kind == "book" else 0
-            groups.setdefault((self.channels[kind], extra or (_interval(want.channel) if kind == "bar" else 0)), []).append(want)
+            groups.setdefault(
+                (self.channels[kind], extra or (_interval(want.channel) if kind == "bar" else 0)), []
+            ).append(want)
         frames = []
         for (channel, number), members in groups.items():
             symbols = list(dict.fromkeys(want.raw for want in members))
@@ -219,21 +229,20 @@ class Dialect:
         except msgspec.ValidationError:
             frame, lost = salvage(data, _FRAMES, "data", ("symbol",))
         channel = frame.channel
-        events: list[Market | Control] = [Damaged("a member of the frame has a wrong type", raw, channel) for raw in lost]
+        events: list[Market | Control] = [
+            Damaged("a member of the frame has a wrong type", raw, channel) for raw in lost
+        ]
         if channel == "book":
-            for item in frame.data:
-                events.append(self._book(item, frame.type == "snapshot", recv))
+            events += [self._book(item, frame.type == "snapshot", recv) for item in frame.data]
         elif channel == "trade":
             if frame.type == "snapshot":
                 return [*events, Alive()]  # the last 50 trades, which are not new
-            for item in frame.data:
-                events.append(self._trade(item, recv))
+            events += [self._trade(item, recv) for item in frame.data]
         elif channel == "ticker":
             for item in frame.data:
                 events += self._ticker(item, recv)
         elif channel == "ohlc":
-            for item in frame.data:
-                events.append(self._bar(item, recv))
+            events += [self._bar(item, recv) for item in frame.data]
         elif channel in ("heartbeat", "status"):
             events.append(Alive())
         elif channel:
@@ -256,7 +265,9 @@ class Dialect:
 
     def _trade(self, item: _Item, recv: int) -> Market | Control:
         if item.side not in ("buy", "sell") or not item.price:
-            return Damaged(f"expected a trade's side and price, found {item.side[:20]!r} and {item.price}", item.symbol, "trade")
+            return Damaged(
+                f"expected a trade's side and price, found {item.side[:20]!r} and {item.price}", item.symbol, "trade"
+            )
         return Trade(
             self.label, self.names[item.symbol], item.symbol, rfc3339_ns(item.timestamp), recv, item.price, item.qty, item.side,
             str(item.trade_id),

@@ -60,8 +60,16 @@ def config(defaults: bool) -> int:
     print("# Environment variables override: TRUETAPE_JOURNAL__DIR, TRUETAPE_FEEDS__KRAKEN__DEPTH.\n")
     print("# seed = 0                                  # of all jitter\n")
     _table("[[feeds]]", FeedConfig, live=("venue", "symbols", "channels", "depth", "profile"))
-    _table("[journal]                                   # leave the table out: nothing is recorded", JournalConfig, live=("dir",))
-    _table("[control]                                   # leave the table out: no control socket", ControlConfig, live=("socket",))
+    _table(
+        "[journal]                                   # leave the table out: nothing is recorded",
+        JournalConfig,
+        live=("dir",),
+    )
+    _table(
+        "[control]                                   # leave the table out: no control socket",
+        ControlConfig,
+        live=("socket",),
+    )
     _table("[memory]", MemoryConfig, live=("budget_mb",))
     return 0
 
@@ -70,7 +78,13 @@ def _table(head: str, kind: type[msgspec.Struct], live: tuple[str, ...]) -> None
     print(head)
     timings = {field.name: field.default for field in msgspec.structs.fields(Timing)} | PROFILES["default"]
     for field in msgspec.structs.fields(kind):
-        value = field.default if field.default is not msgspec.NODEFAULT else field.default_factory() if field.default_factory is not msgspec.NODEFAULT else ""
+        value = (
+            field.default
+            if field.default is not msgspec.NODEFAULT
+            else field.default_factory()
+            if field.default_factory is not msgspec.NODEFAULT
+            else ""
+        )
         if value is None:
             value = timings.get(field.name, 0.0)
             text = "" if value == -1 else f"{value:g}"

@@ -41,20 +41,41 @@ class Venue(Struct):
 
 def start(venue: str, symbols: int, rate: float) -> tuple[subprocess.Popen[bytes], Venue]:
     """A simulator in a process of its own; returns when it listens."""
-    command = [sys.executable, "-m", "truetape", "sim", "--venue", venue, "--symbols", str(symbols), "--rate", str(rate)]
+    command = [
+        sys.executable,
+        "-m",
+        "truetape",
+        "sim",
+        "--venue",
+        venue,
+        "--symbols",
+        str(symbols),
+        "--rate",
+        str(rate),
+    ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE)
     assert process.stdout is not None, "stdout was asked for"
     line = process.stdout.readline()
     if not line:
         process.wait(5)
-        raise RuntimeError(f"the {venue} simulator ended at once with code {process.returncode}; `truetape sim --venue {venue}` shows why")
+        raise RuntimeError(
+            f"the {venue} simulator ended at once with code {process.returncode}; `truetape sim --venue {venue}` shows why"
+        )
     return process, msgspec.json.decode(line, type=Venue)
 
 
 def configuration(venues: list[Venue], tape: Path) -> Config:
     """A gateway on these simulators that records."""
     feeds = [
-        {"venue": v.venue, "symbols": v.symbols, "channels": ["book", "trade"], "depth": 10, "url": v.ws, "rest_url": v.rest} for v in venues
+        {
+            "venue": v.venue,
+            "symbols": v.symbols,
+            "channels": ["book", "trade"],
+            "depth": 10,
+            "url": v.ws,
+            "rest_url": v.rest,
+        }
+        for v in venues
     ]
     return parse({"feeds": feeds, "journal": {"dir": str(tape)}}, "demo", {})
 
@@ -119,7 +140,9 @@ async def _play(config: Config, seconds: float, as_json: bool) -> dict[str, Any]
     began = clock()
     async with Gateway(config) as gateway, asyncio.TaskGroup() as group:
         group.create_task(meter.read(gateway.subscribe("*", ["book", "trade"], mode=drop_oldest, name="strategy")))
-        group.create_task(Meter().read(gateway.subscribe("*", ["book", "trade"], mode=conflate(ms=250), name="dashboard")))
+        group.create_task(
+            Meter().read(gateway.subscribe("*", ["book", "trade"], mode=conflate(ms=250), name="dashboard"))
+        )
         group.create_task(Meter().read(gateway.subscribe("*", ["trade"], mode=max_age(s=2), name="alerts")))
         group.create_task(_slow(gateway.subscribe("*", ["book"], mode=drop_oldest, bound=200, name="slow notebook")))
         await _show(gateway, meter, began, seconds, ended, as_json)
@@ -162,7 +185,10 @@ def demo(seconds: float, as_json: bool) -> int:
             process, said = start(venue, symbols, rate)
             processes.append(process)
             venues.append(said)
-        with tempfile.TemporaryDirectory(prefix="truetape-demo-") as folder, asyncio.Runner(loop_factory=loop_factory) as runner:
+        with (
+            tempfile.TemporaryDirectory(prefix="truetape-demo-") as folder,
+            asyncio.Runner(loop_factory=loop_factory) as runner,
+        ):
             result = runner.run(_play(configuration(venues, Path(folder) / "tape"), seconds, as_json))
     finally:
         for process in processes:
@@ -173,5 +199,7 @@ def demo(seconds: float, as_json: bool) -> int:
         print(msgspec.json.encode(result).decode())
     else:
         print("\n".join(f"{name:16} {value}" for name, value in result.items()))
-        print("\nnext: truetape sim --venue kraken --print-config; truetape run gateway.toml; README.md has the first ten minutes")
+        print(
+            "\nnext: truetape sim --venue kraken --print-config; truetape run gateway.toml; README.md has the first ten minutes"
+        )
     return 0 if result["ledger_balanced"] and result["books_live"] else 1

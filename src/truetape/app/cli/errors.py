@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-import click
+import typer
 
 from truetape.app.capture import BadInput
 from truetape.app.config import ConfigError
@@ -13,8 +13,10 @@ from truetape.app.secrets import SecretError, redact
 from truetape.io.serve.control import ControlError
 from truetape.io.store.journal import JournalError
 
+# typer carries a copy of click; its exceptions are reached through the public BadParameter
+USAGE: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 WRONG_USE = (ConfigError, UnknownVenue, BadInput, SecretError)
-EXPECTED = (*WRONG_USE, click.ClickException, ControlError, JournalError, ExceptionGroup)
+EXPECTED = (*WRONG_USE, USAGE, ControlError, JournalError, ExceptionGroup)
 
 
 def explain(error: BaseException) -> int:
@@ -23,8 +25,8 @@ def explain(error: BaseException) -> int:
         if len(error.exceptions) == 1 and isinstance(error.exceptions[0], EXPECTED):
             return explain(error.exceptions[0])
         raise error
-    if isinstance(error, click.ClickException):
-        error.show()
+    if isinstance(error, USAGE):
+        error.show()  # type: ignore[attr-defined]  # every ClickException has it
         return 2
     print(f"truetape: {redact(str(error))}", file=sys.stderr)
     return 2 if isinstance(error, WRONG_USE) else 1

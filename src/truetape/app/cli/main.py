@@ -25,13 +25,19 @@ def _version(asked: bool) -> None:
 
 
 @app.callback()
-def top(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version")] = False) -> None:
+def top(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version")
+    ] = False,
+) -> None:
     """See the commands below; `truetape COMMAND --help` tells more."""
 
 
 @app.command()
 def demo(
-    seconds: Annotated[float, typer.Option(min=1, help="end by itself after so many seconds; without it, Ctrl-C ends")] = 0,
+    seconds: Annotated[
+        float, typer.Option(min=1, help="end by itself after so many seconds; without it, Ctrl-C ends")
+    ] = 0,
     json: AsJson = False,
 ) -> None:
     """Three simulated venues, the whole gateway and a live screen: no network, no key."""
@@ -110,7 +116,9 @@ def verify(directory: Annotated[Path, typer.Argument(help="a journal's folder")]
 @app.command()
 def dump(
     directory: Annotated[Path, typer.Argument(help="a journal's folder")],
-    kind: Annotated[Optional[list[str]], typer.Option(help="records (frame, opened, …) or events (trade, quote, …); again for more")] = None,  # noqa: UP045
+    kind: Annotated[
+        list[str] | None, typer.Option(help="records (frame, opened, …) or events (trade, quote, …); again for more")
+    ] = None,
     jsonl: Annotated[bool, typer.Option("--jsonl", help="JSON lines (the default)")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="comma-separated values")] = False,
 ) -> None:
@@ -134,7 +142,9 @@ def symbols(
 
 
 @app.command()
-def config(defaults: Annotated[bool, typer.Option("--defaults", help="print a commented config with every key")] = False) -> None:
+def config(
+    defaults: Annotated[bool, typer.Option("--defaults", help="print a commented config with every key")] = False,
+) -> None:
     """The configuration's keys."""
     from truetape.app.cli import defaults as room
 

@@ -22,7 +22,13 @@ def bar(what: str) -> Iterator[Callable[[float, int], None] | None]:
     if not sys.stderr.isatty():
         yield None
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[records]:,} records"), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[records]:,} records"),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(what, total=1.0, records=0)
         yield lambda share, records: progress.update(task, completed=share, records=records)
@@ -42,25 +48,56 @@ def replay(path: Path, venue: str, books: int, speed: str, start: str, end: str,
 def _page(tree: dict[str, Any]) -> None:
     console = Console()
     events = ", ".join(f"{n:,} {kind}" for kind, n in sorted(tree["events"].items())) or "none"
-    console.print(f"{tree['records']:,} records, {tree['frames']:,} frames, {tree['errors']:,} errors, {tree['ignored']:,} ignored")
+    console.print(
+        f"{tree['records']:,} records, {tree['frames']:,} frames, {tree['errors']:,} errors, {tree['ignored']:,} ignored"
+    )
     console.print(f"events: {events}")
     if tree["books"]:
-        table = Table("book", "state", "evidence", "best bid", "best ask", "levels", "checksums", "gaps", "resyncs", title="Books at the last record")
+        table = Table(
+            "book",
+            "state",
+            "evidence",
+            "best bid",
+            "best ask",
+            "levels",
+            "checksums",
+            "gaps",
+            "resyncs",
+            title="Books at the last record",
+        )
         for key, book in tree["books"].items():
             bid = f"{book['bids'][0][0]:g} x {book['bids'][0][1]:g}" if book["bids"] else "-"
             ask = f"{book['asks'][0][0]:g} x {book['asks'][0][1]:g}" if book["asks"] else "-"
             state = book["state"] if book["state"] == "LIVE" else f"{book['state']}: {book['reason']}"
-            sums = f"{book['checksums_ok']:,} ok, {book['checksums_failed']} failed" if book["checksums_ok"] or book["checksums_failed"] else "none offered"
-            table.add_row(key, state, book["evidence"], bid, ask, f"{book['n_bids']}/{book['n_asks']}", sums, str(book["sequence_gaps"]), str(book["resyncs"]))
+            sums = (
+                f"{book['checksums_ok']:,} ok, {book['checksums_failed']} failed"
+                if book["checksums_ok"] or book["checksums_failed"]
+                else "none offered"
+            )
+            table.add_row(
+                key,
+                state,
+                book["evidence"],
+                bid,
+                ask,
+                f"{book['n_bids']}/{book['n_asks']}",
+                sums,
+                str(book["sequence_gaps"]),
+                str(book["resyncs"]),
+            )
         console.print(table)
     if tree["trades"]:
         table = Table("trades", "n", "base", "quote", "buys", "sells")
         for key, row in tree["trades"].items():
-            table.add_row(key, f"{row['n']:,}", f"{row['base']:g}", f"{row['quote']:g}", str(row["buy"]), str(row["sell"]))
+            table.add_row(
+                key, f"{row['n']:,}", f"{row['base']:g}", f"{row['quote']:g}", str(row["buy"]), str(row["sell"])
+            )
         console.print(table)
     for gap in tree["gaps"]:
         healed = "recovered" if gap["recovered"] else "not recovered"
-        console.print(f"gap {gap['venue']}:{gap['symbol']} {gap['channel']} from {gap['from']} to {gap['to']} ({gap['unit']}), {healed}: {gap['reason']}")
+        console.print(
+            f"gap {gap['venue']}:{gap['symbol']} {gap['channel']} from {gap['from']} to {gap['to']} ({gap['unit']}), {healed}: {gap['reason']}"
+        )
     if tree["quarantined"]:
         console.print(f"quarantined: {tree['quarantined']}")
     for line in tree.get("diverged", []):

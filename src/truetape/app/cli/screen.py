@@ -15,7 +15,16 @@ from truetape.core.book import metrics
 from truetape.core.feed.health import Stream
 from truetape.model.event import Level
 
-COLOURS = {"LIVE": "green", "QUIET": "cyan", "SYNCING": "yellow", "RESYNC": "yellow", "GAP": "red", "STALE": "red", "SUSPECT": "magenta", "CLOSED": "dim"}
+COLOURS = {
+    "LIVE": "green",
+    "QUIET": "cyan",
+    "SYNCING": "yellow",
+    "RESYNC": "yellow",
+    "GAP": "red",
+    "STALE": "red",
+    "SUSPECT": "magenta",
+    "CLOSED": "dim",
+}
 LEVELS = 8
 
 
@@ -38,7 +47,20 @@ def _balance(share: float | None, width: int = 11) -> Text:
 
 def books(gateway: Gateway, most: int = 12) -> Table:
     """One row for each book."""
-    table = Table("book", "state", "proof", "bid", "ask", "spread", "bps", "pressure(5)", "imbalance(5)", "msgs", expand=True, padding=(0, 1))
+    table = Table(
+        "book",
+        "state",
+        "proof",
+        "bid",
+        "ask",
+        "spread",
+        "bps",
+        "pressure(5)",
+        "imbalance(5)",
+        "msgs",
+        expand=True,
+        padding=(0, 1),
+    )
     for column in table.columns[3:8]:
         column.justify = "right"
     streams = [stream for link in gateway.pump.links.values() for stream in link.book_streams()]
@@ -47,7 +69,9 @@ def books(gateway: Gateway, most: int = 12) -> Table:
         assert sync is not None, "book streams have a sync"
         name, state = f"{stream.venue}:{stream.symbol}", Text(stream.state, style=COLOURS.get(stream.state, ""))
         if stream.state != "LIVE" or not sync.live:
-            table.add_row(name, state, sync.evidence, Text(stream.reason[:60], style="dim"), *[""] * 5, f"{stream.count:,}")
+            table.add_row(
+                name, state, sync.evidence, Text(stream.reason[:60], style="dim"), *[""] * 5, f"{stream.count:,}"
+            )
             continue
         bids, asks = sync.book.bids(5), sync.book.asks(5)
         table.add_row(
@@ -80,22 +104,54 @@ def ladder(stream: Stream, levels: int = LEVELS) -> RenderableType:
 
 
 def _rung(level: Level, largest: float, style: str) -> tuple[Text, Text, Text]:
-    return Text(price(level[0]), style=style), Text(f"{level[1]:.4f}"), Text("█" * max(1, round(level[1] / largest * 24)), style=style)
+    return (
+        Text(price(level[0]), style=style),
+        Text(f"{level[1]:.4f}"),
+        Text("█" * max(1, round(level[1] / largest * 24)), style=style),
+    )
 
 
 def consumers(gateway: Gateway) -> Table:
     """Every ledger, and whether it balances."""
-    table = Table("consumer", "mode", "received", "delivered", "conflated", "dropped", "expired", "queued", "balanced", expand=True)
+    table = Table(
+        "consumer",
+        "mode",
+        "received",
+        "delivered",
+        "conflated",
+        "dropped",
+        "expired",
+        "queued",
+        "balanced",
+        expand=True,
+    )
     for box in gateway.boxes:
         ledger = box.ledger()
-        cells = [f"{n:,}" for n in (ledger.received, ledger.delivered, ledger.conflated, ledger.dropped, ledger.expired, ledger.queued)]
-        table.add_row(box.name, box.mode.name, *cells, Text("yes", style="green") if ledger.balanced else Text("NO", style="bold red"))
+        cells = [
+            f"{n:,}"
+            for n in (
+                ledger.received,
+                ledger.delivered,
+                ledger.conflated,
+                ledger.dropped,
+                ledger.expired,
+                ledger.queued,
+            )
+        ]
+        table.add_row(
+            box.name,
+            box.mode.name,
+            *cells,
+            Text("yes", style="green") if ledger.balanced else Text("NO", style="bold red"),
+        )
     return table
 
 
 def connections(gateway: Gateway) -> Table:
     """Every connection: is it there, how far away, how late is what it says?"""
-    table = Table("connection", "state", "rtt ms", "delay p50 ms", "p99 ms", "frames", "errors", "reconnects", expand=True)
+    table = Table(
+        "connection", "state", "rtt ms", "delay p50 ms", "p99 ms", "frames", "errors", "reconnects", expand=True
+    )
     for link in gateway.pump.links.values():
         session = link.session
         if session is None:
@@ -114,8 +170,14 @@ def whole(gateway: Gateway, footer: str) -> Layout:
     """The demo's screen."""
     streams = [stream for link in gateway.pump.links.values() for stream in link.book_streams()]
     layout = Layout()
-    layout.split_column(Layout(name="top", ratio=3), Layout(Group(connections(gateway), consumers(gateway)), name="middle", ratio=2), Layout(Text(footer), size=2))
-    layout["top"].split_row(Layout(books(gateway), ratio=3), Layout(ladder(streams[0]) if streams else Text("no book"), ratio=1))
+    layout.split_column(
+        Layout(name="top", ratio=3),
+        Layout(Group(connections(gateway), consumers(gateway)), name="middle", ratio=2),
+        Layout(Text(footer), size=2),
+    )
+    layout["top"].split_row(
+        Layout(books(gateway), ratio=3), Layout(ladder(streams[0]) if streams else Text("no book"), ratio=1)
+    )
     return layout
 
 
@@ -131,9 +193,17 @@ def print_status(tree: dict[str, Any]) -> None:
         )  # fmt: skip
     console.print(table)
     for row in tree["connections"]:
-        console.print(f"{row['name']}: {row['state']} {row['reason']} rtt {_number(row['rtt_ms'], 2)} ms, {row['frames']:,} frames, {row['reconnects']} reconnects")
+        rtt, frames, again = _number(row["rtt_ms"], 2), row["frames"], row["reconnects"]
+        console.print(
+            f"{row['name']}: {row['state']} {row['reason']} rtt {rtt} ms, {frames:,} frames, {again} reconnects"
+        )
     for row in tree["consumers"]:
-        console.print(f"{row['name']} ({row['mode']}): received {row['received']:,}, delivered {row['delivered']:,}, queued {row['queued']}, balanced {row['balanced']}")
+        counts = ", ".join(
+            f"{name} {row[name]:,}" for name in ("received", "delivered", "conflated", "dropped", "expired", "queued")
+        )
+        console.print(f"{row['name']} ({row['mode']}): {counts}; balanced {row['balanced']}")
     if tree["journal"]:
-        console.print(f"journal: {tree['journal']['state']} {tree['journal']['reason']}, flushed record {tree['journal']['flushed_record']:,}")
+        console.print(
+            f"journal: {tree['journal']['state']} {tree['journal']['reason']}, flushed record {tree['journal']['flushed_record']:,}"
+        )
     console.print(f"memory {tree['memory']['rss_mb']} of {tree['memory']['budget_mb']} MB, cpu {tree['cpu_s']} s")

@@ -39,9 +39,17 @@ def symbols(venue: str, pattern: str, rest_url: str, as_json: bool) -> int:
         print(f"truetape: {url}: expected a list of instruments: {error}", file=sys.stderr)
         return 1
     wanted = pattern.upper() if "*" in pattern else f"*{pattern.upper()}*"
-    found = [row for row in sorted(rows, key=lambda row: row.symbol) if fnmatchcase(row.symbol.upper(), wanted) or fnmatchcase(row.raw.upper(), wanted)]
+    found = [
+        row
+        for row in sorted(rows, key=lambda row: row.symbol)
+        if fnmatchcase(row.symbol.upper(), wanted) or fnmatchcase(row.raw.upper(), wanted)
+    ]
     if as_json:
-        print(msgspec.json.encode([{"id": f"{kind.name}:{row.symbol}", **msgspec.to_builtins(row)} for row in found]).decode())
+        print(
+            msgspec.json.encode(
+                [{"id": f"{kind.name}:{row.symbol}", **msgspec.to_builtins(row)} for row in found]
+            ).decode()
+        )
     else:
         for row in found:
             print(f"{kind.name}:{row.symbol:24} {row.raw:24} tick {row.tick:g} lot {row.lot:g} {row.status}".rstrip())

@@ -44,7 +44,9 @@ def dump(directory: Path, kinds: list[str], as_csv: bool) -> int:
     """Records by kind, or the events that replaying makes of them; JSON lines unless CSV is asked for."""
     for kind in kinds:
         if kind not in NAMES and kind not in EVENTS:
-            raise ConfigError(f"--kind: expected one of {', '.join(NAMES)} (records) or {', '.join(EVENTS)} (events), found {kind!r}")
+            raise ConfigError(
+                f"--kind: expected one of {', '.join(NAMES)} (records) or {', '.join(EVENTS)} (events), found {kind!r}"
+            )
     put = _csv() if as_csv else _jsonl
     events = [kind for kind in kinds if kind in EVENTS]
     if events:
@@ -67,7 +69,12 @@ def _csv() -> Callable[[dict[str, Any]], None]:
         if list(row) != shown:
             shown[:] = list(row)
             writer.writerow(shown)
-        writer.writerow([value if isinstance(value, str | int | float) else msgspec.json.encode(value).decode() for value in row.values()])
+        writer.writerow(
+            [
+                value if isinstance(value, str | int | float) else msgspec.json.encode(value).decode()
+                for value in row.values()
+            ]
+        )
 
     return put
 
@@ -107,7 +114,9 @@ def _events(directory: Path, kinds: list[str], put: Callable[[dict[str, Any]], N
         _drain(boxes[-1], part, kinds, names, put)
 
 
-def _drain(box: Mailbox, part: Record, kinds: list[str], names: dict[str, str], put: Callable[[dict[str, Any]], None]) -> None:
+def _drain(
+    box: Mailbox, part: Record, kinds: list[str], names: dict[str, str], put: Callable[[dict[str, Any]], None]
+) -> None:
     for event in box.take(1 << 30, part.now):
         name = type(event).__name__
         if names.get(name, name.lower()) in kinds:

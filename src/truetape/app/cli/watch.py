@@ -57,7 +57,9 @@ def _host(url: str) -> str:
     return f"{'https' if scheme == 'wss' else 'http'}://{rest.partition('/')[0]}"
 
 
-def watch(symbols: list[str], path: Path | None, url: str, rest_url: str, depth: int, seconds: float, as_json: bool) -> int:
+def watch(
+    symbols: list[str], path: Path | None, url: str, rest_url: str, depth: int, seconds: float, as_json: bool
+) -> int:
     """Until Ctrl-C (130), SIGTERM (0) or the given time (0)."""
     log.setup(secrets.redact)
     config = configuration(symbols, path, url, rest_url, depth)
@@ -70,7 +72,9 @@ async def _watch(config: Config, depth: int, seconds: float, as_json: bool) -> i
     code = 0
 
     async with Gateway(config) as gateway:
-        subscription = gateway.subscribe("*", ["book", "trade", "quote", "ticker"], mode=conflate(ms=0 if as_json else 100), depth=depth)
+        subscription = gateway.subscribe(
+            "*", ["book", "trade", "quote", "ticker"], mode=conflate(ms=0 if as_json else 100), depth=depth
+        )
 
         def end(number: int) -> None:
             nonlocal code

@@ -45,7 +45,7 @@ class BookSync:
     """Keeps one book by its venue's rule. Read `state`, `reason`, `evidence`; `wants_snapshot` says that one must be asked for."""
 
     __slots__ = (
-        "_bad", "_buffer", "_checksum", "_numbers", "_pending", "book", "counts", "depth", "evidence", "from_seq", "live", "reason",
+        "_bad", "_buffer", "_checksum", "_numbers", "_pending", "_plain", "book", "counts", "depth", "evidence", "from_seq", "live", "reason",
         "rule", "seq", "state", "to_seq", "verified", "wants_snapshot",
     )  # fmt: skip
 
@@ -53,6 +53,7 @@ class BookSync:
         self.rule = rule
         self._numbers = rule.numbers
         self._checksum = rule.checksum
+        self._plain = rule.snapshot == "whole" and rule.numbers == "none" and rule.checksum is None and not rule.counter
         self.depth = depth  # what the venue maintains; 0 all or not known yet
         self.book = OrderBook()
         self.counts = BookCounts()
@@ -71,6 +72,8 @@ class BookSync:
 
     def feed(self, event: Book) -> Sequence[Book]:
         """Judge one book message; returns what may be published. Afterwards read `state`."""
+        if self._plain:
+            return self._replace(event)
         if event.snapshot:
             return self._snapshot(event)
         if not self.live:
@@ -78,6 +81,18 @@ class BookSync:
         if self._numbers != "none" and not self._in_order(event):
             return NOTHING
         return (event,) if self._apply(event) else NOTHING
+
+    def _replace(self, event: Book) -> Sequence[Book]:
+        """Whole books that nothing numbers or checks: the last one is the book, if it is not crossed."""
+        bids, asks = event.bids, event.asks
+        self.book.take(bids, asks)
+        self.counts.snapshots += 1
+        if bids and asks and bids[0][0] >= asks[0][0]:
+            self.fail("GAP", "crossed: the best bid is not below the best ask")
+            return NOTHING
+        if not self.live:
+            self._live()
+        return (event,)
 
     def _in_order(self, event: Book) -> bool:
         """True when this change follows the last; otherwise it was a duplicate, or a gap was declared."""
@@ -104,7 +119,11 @@ class BookSync:
         return f"prev {self.seq}" if self._numbers == "chain" else f"seq {self.seq + 1}"
 
     def _found(self, event: Book) -> str:
-        return f"prev {event.prev}" if self._numbers == "chain" else f"seq {event.first if event.first >= 0 else event.seq}"
+        return (
+            f"prev {event.prev}"
+            if self._numbers == "chain"
+            else f"seq {event.first if event.first >= 0 else event.seq}"
+        )
 
     def _apply(self, event: Book) -> bool:
         """Apply one change to a LIVE book and prove it; False when the proof failed."""
@@ -154,8 +173,16 @@ class BookSync:
         return self._take(event)
 
     def _take(self, event: Book) -> Sequence[Book]:
-        if self.live and self._numbers != "none" and event.seq >= 0 and event.seq == self.seq and self.rule.snapshot != "whole":
-            self.counts.duplicates += 1  # the same state again (Bybit repeats its level-1 book): not news, and not a fault
+        if (
+            self.live
+            and self._numbers != "none"
+            and event.seq >= 0
+            and event.seq == self.seq
+            and self.rule.snapshot != "whole"
+        ):
+            self.counts.duplicates += (
+                1  # the same state again (Bybit repeats its level-1 book): not news, and not a fault
+            )
             return NOTHING
         self.book.replace(event.bids, event.asks, event.marks)
         self.counts.snapshots += 1

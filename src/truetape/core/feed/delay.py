@@ -30,8 +30,10 @@ class Histogram:
         else:
             bits = ns.bit_length()
             index = (bits << 3) + ((ns >> (bits - 4)) & 7)
-        buckets = self.buckets
-        buckets[index] = buckets.get(index, 0) + 1
+        try:
+            self.buckets[index] += 1
+        except KeyError:
+            self.buckets[index] = 1
 
     @staticmethod
     def edge(index: int) -> int:

@@ -81,17 +81,20 @@ class Stream:
         self.longest = 0
         self.slow: Histogram | None = None
         self.threshold = round(DEFAULT_STALE_S[want.channel.partition(".")[0]] * SECOND)
-        self.blind: tuple[int, int, str] | None = None  # (receive time, number, reason) of the last good message before a gap
+        self.blind: tuple[int, int, str] | None = (
+            None  # (receive time, number, reason) of the last good message before a gap
+        )
 
     def touch(self, now: int) -> None:
         """Data came: count it, and learn the interval."""
         interval = now - self.last
         if interval > FINE and self.last:
-            self._learn(interval)
+            self.learn(interval)
         self.last = now
         self.count += 1
 
-    def _learn(self, interval: int) -> None:
+    def learn(self, interval: int) -> None:
+        """An interval that was not short: what the threshold is made from."""
         if self.slow is None:
             self.slow = Histogram()
         self.slow.add(interval)

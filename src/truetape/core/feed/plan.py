@@ -53,7 +53,9 @@ def split(wants: Sequence[Want], limits: Limits, per_connection: int) -> list[li
 
 def connections(feed: Feed) -> list[tuple[str, Endpoint]]:
     """The connections that a feed needs, each with its name and what it carries."""
-    by_symbol = sorted(feed.wants, key=lambda want: want.raw)  # keeps the channels of one symbol together, and is stable
+    by_symbol = sorted(
+        feed.wants, key=lambda want: want.raw
+    )  # keeps the channels of one symbol together, and is stable
     layout: list[tuple[str, Endpoint]] = []
     for endpoint in feed.dialect.endpoints(by_symbol, feed.url, feed.by_url):
         for part in split(endpoint.wants, feed.dialect.limits, feed.per_connection):

@@ -54,7 +54,9 @@ def _ns(seconds: float) -> int:
 class Session:
     """Drives one dialect over one connection. Each input returns the effects that it caused."""
 
-    def __init__(self, source: str, dialect: Dialect, url: str, wants: Sequence[Want], timing: Timing, random: Random) -> None:
+    def __init__(
+        self, source: str, dialect: Dialect, url: str, wants: Sequence[Want], timing: Timing, random: Random
+    ) -> None:
         self.source = source
         self.dialect = dialect
         self.url = url
@@ -248,7 +250,9 @@ class Session:
     def rejected(self, answer: Rejected, now: int) -> list[Effect]:
         """The venue said no; the table of reasons knows the one remedy."""
         cure = remedy(answer.reason)
-        for pair in answer.pairs if cure == "drop" else ():  # what must wait, or failed for the venue's sake, is asked for again
+        for pair in (
+            answer.pairs if cure == "drop" else ()
+        ):  # what must wait, or failed for the venue's sake, is asked for again
             self._unacked.pop(pair, None)
             self._wants.pop(pair, None)
         if cure == "stop":
@@ -312,6 +316,8 @@ class Session:
                 effects.append(Send(self.source, data))
         if self._unacked and self._ack_by and now >= self._ack_by:
             if max(self._unacked.values()) >= ASKS_MAX:
-                return self._hang_up(f"unacknowledged: {len(self._unacked)} subscriptions were asked for {ASKS_MAX} times")
+                return self._hang_up(
+                    f"unacknowledged: {len(self._unacked)} subscriptions were asked for {ASKS_MAX} times"
+                )
             effects += self._ask([self._wants[key] for key in self._unacked if key in self._wants], now)
         return effects + self._pump_out(now)

@@ -20,6 +20,8 @@ Size: TypeAlias = Annotated[float, Meta(ge=0, lt=1e300)]
 """For wire structs: the decoder itself refuses NaN, infinities and negative numbers (6 ns a number)."""
 
 RawLevel: TypeAlias = tuple[Price, Size]
+WholeLevel: TypeAlias = tuple[Price, Annotated[float, Meta(gt=0, lt=1e300)]]
+"""For venues whose every book message is a whole book: their dialects hand over no empty levels."""
 
 
 class Want(Struct, frozen=True, order=True, gc=False):
@@ -48,7 +50,7 @@ class Rule(Struct, frozen=True):
     """How the venue's book messages are numbered and checked.
 
     `snapshot`: where a whole book comes from: `stream` (the venue sends one after a subscribe), `rest` (fetched, joined to
-    buffered changes), `whole` (every message is a whole book).
+    buffered changes), `whole` (every message is a whole book; the dialect leaves levels of size 0 out).
     `numbers`: `none`; `range` (first == last seq + 1); `chain` (prev == last seq); `step` (seq == last seq + 1).
     `overlap`: with `rest`, whether a change that ends exactly at the snapshot still belongs (Binance futures: drop u < L, bridge
     U <= L <= u) or not (spot: drop u <= L, bridge U <= L + 1 <= u).

@@ -75,8 +75,8 @@ def load(pump: Pump, state: bytes) -> None:
         if link.session is not None:
             link.session.restore(kept.session, kept.opened_at, kept.last_rx)
         wanted = {(row.want.channel, row.want.raw) for row in kept.streams}
-        for key in [key for key in link.streams if key not in wanted]:
-            del link.streams[key]
+        for gone in [stream.want for key, stream in link.streams.items() if key not in wanted]:
+            link.drop(gone)
         for row in kept.streams:
             key = (row.want.channel, row.want.raw)
             stream = link.streams.get(key)

@@ -1,6 +1,6 @@
 """A running fingerprint of every market event that leaves the pump, in order: equal for a live run and its replay.
 
-Events are encoded (MessagePack of the event structs) in chunks of 256 and chained: digest = SHA-256(digest before + chunk). A chunk
+Events are encoded (MessagePack of the event structs) in chunks of about 256 and chained: digest = SHA-256(digest before + chunk). A chunk
 also ends where the journal starts a segment, so that the digest can be carried in a checkpoint; replay sees the same places.
 """
 

@@ -6,12 +6,12 @@ what is published. Everything here is called by the pump and returns through `ef
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from truetape.core.book.sync import BookSync
 from truetape.core.book.tape import Flow
-from truetape.core.feed.health import SECOND, Stream
+from truetape.core.feed.health import FINE, SECOND, Stream
 from truetape.core.feed.session import Session
 from truetape.core.feed.venue import Accepted, Alive, Broken, Damaged, Ignored, Leaving, Rejected, Want
 from truetape.core.route.digest import CHUNK, Digest
@@ -52,7 +52,15 @@ class Judge:
     def _data(self, link: Link, event: Any, now: int) -> None:
         """A trade, quote, ticker or bar."""
         cls = event.__class__
-        channel = "trade" if cls is Trade else "quote" if cls is Quote else "ticker" if cls is Ticker else f"bar.{event.interval}"
+        channel = (
+            "trade"
+            if cls is Trade
+            else "quote"
+            if cls is Quote
+            else "ticker"
+            if cls is Ticker
+            else f"bar.{event.interval}"
+        )
         stream = link.streams.get((channel, event.raw))
         if stream is None:
             if link.session is not None:
@@ -71,40 +79,56 @@ class Judge:
 
     def book(self, link: Link, event: Book, now: int) -> None:
         """A whole book or a change of one."""
-        stream = link.streams.get(("book", event.raw))
+        stream = link.books.get(event.raw)
         if stream is None:
             if link.session is not None:
                 link.counts.ignored += 1
                 return
             stream = link.add(Want("book", event.raw, event.symbol), now)
             self.connect(link, stream)
-        sync = stream.sync
-        assert sync is not None, "book streams have a sync"
-        stream.touch(now)
-        if event.ts:
-            stream.last_ts = event.ts
-            link.delay.add(now - event.ts)
+        interval = now - stream.last  # as Stream.touch does, without the call
+        if interval > FINE and stream.last:
+            stream.learn(interval)
+        stream.last = now
+        stream.count += 1
+        if ts := event.ts:
+            stream.last_ts = ts
+            link.delay.add(now - ts)
+        sync: BookSync = stream.sync  # type: ignore[assignment]  # streams under `books` have one
         published = sync.feed(event)
         if sync.state != stream.state:
             self._judge(link, stream, sync, now)
-        if published:
-            topic, delta, chunk = stream.topic, stream.topic_delta, self._chunk
+        if not published:
+            if sync.wants_snapshot and link.session is not None:
+                self._want_snapshot(link, stream, sync, now)
+            return
+        chunk = self._chunk
+        chunk += published
+        if len(chunk) >= CHUNK:
+            self.digest.fold()
+        if stream.topic_delta.puts:
             for book in published:
-                chunk.append(book)
-                if len(chunk) >= CHUNK:
-                    self.digest.fold()
-                self.router.publish(delta, book)
-            if topic.puts and (state := whole(stream, sync, topic.depth)) is not None:
-                self.router.publish(topic, state)
-        elif sync.wants_snapshot and link.session is not None:
-            self._want_snapshot(link, stream, sync, now)
+                self.router.publish(stream.topic_delta, book)
+        topic = stream.topic
+        if topic.puts and (state := self._state(stream, sync, topic.depth, published)) is not None:
+            self.router.publish(topic, state)
+
+    @staticmethod
+    def _state(stream: Stream, sync: BookSync, depth: int, published: Sequence[Book]) -> Book | None:
+        """The whole book after a message; the message itself where it was the whole book and no deeper than wanted."""
+        book = published[-1]
+        shallow = not depth or (len(book.bids) <= depth and len(book.asks) <= depth)
+        if book.snapshot and shallow and stream.state == "LIVE":
+            return book
+        return whole(stream, sync, depth)
 
     def _publish(self, topic: Any, event: Market) -> None:
         chunk = self._chunk
         chunk.append(event)
         if len(chunk) >= CHUNK:
             self.digest.fold()
-        self.router.publish(topic, event)
+        if topic.puts:
+            self.router.publish(topic, event)
 
     def tell(self, event: Status | Gap) -> None:
         """Notices reach every consumer of the symbol; gaps are market events too, statuses are the operator's."""
@@ -140,7 +164,18 @@ class Judge:
             return
         seq = stream.sync.seq if stream.sync is not None else -1
         stream.blind = (stream.last, from_seq if from_seq >= 0 else seq, reason)
-        gap = Gap(stream.venue, stream.symbol, stream.raw, now, stream.channel, stream.last, now, reason, stream.blind[1], to_seq)
+        gap = Gap(
+            stream.venue,
+            stream.symbol,
+            stream.raw,
+            now,
+            stream.channel,
+            stream.last,
+            now,
+            reason,
+            stream.blind[1],
+            to_seq,
+        )
         self.gaps.append(gap)
         self.tell(gap)
 
@@ -151,7 +186,9 @@ class Judge:
         from_ts, from_seq, reason = stream.blind
         stream.blind = None
         seq = stream.sync.seq if stream.sync is not None else -1
-        gap = Gap(stream.venue, stream.symbol, stream.raw, now, stream.channel, from_ts, now, reason, from_seq, seq, recovered)
+        gap = Gap(
+            stream.venue, stream.symbol, stream.raw, now, stream.channel, from_ts, now, reason, from_seq, seq, recovered
+        )
         self.gaps.append(gap)
         self.tell(gap)
 
@@ -171,7 +208,11 @@ class Judge:
             if stream is not None:
                 self.tell(stream.enter("CLOSED", f"{event.reason}: {event.text}", now))
         if not event.pairs:
-            self.tell(Status(link.label, link.source, link.url, now, "", "REJECTED", f"{event.reason}: {event.text}", since=now))
+            self.tell(
+                Status(
+                    link.label, link.source, link.url, now, "", "REJECTED", f"{event.reason}: {event.text}", since=now
+                )
+            )
 
     def _alive(self, link: Link, event: Alive, now: int) -> None:
         if link.session is not None:

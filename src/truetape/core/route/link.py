@@ -21,7 +21,7 @@ class Link:
     """The pump's room for one connection. `session` is None where a capture is only observed."""
 
     __slots__ = (
-        "counts", "decode", "delay", "desk", "dialect", "feed", "fresh", "label", "session", "source", "streams", "url",
+        "books", "counts", "decode", "delay", "desk", "dialect", "feed", "fresh", "label", "session", "source", "streams", "url",
     )  # fmt: skip
 
     def __init__(self, source: str, feed: Feed, url: str, session: Session | None) -> None:
@@ -34,6 +34,9 @@ class Link:
         self.delay = Histogram()
         self.desk = SnapshotDesk(feed.dialect.limits.fetches_per_s)
         self.streams: dict[tuple[str, str], Stream] = {}
+        self.books: dict[
+            str, Stream
+        ] = {}  # those of `streams` that are books, by raw symbol: the hot path's shorter way
         self.fresh: Callable[[], Dialect] = lambda: feed.dialect(feed.label, feed.names, url)
         self.dialect: Dialect
         self.renew()
@@ -49,8 +52,16 @@ class Link:
         """Make room for one subscription."""
         sync = BookSync(self.dialect.rule, want.depth) if want.channel == "book" else None
         stream = self.streams[want.channel, want.raw] = Stream(self.label, self.source, want, sync, now)
+        if sync is not None:
+            self.books[want.raw] = stream
         return stream
+
+    def drop(self, want: Want) -> Stream | None:
+        """Forget one subscription; returns it, None if there was none."""
+        if want.channel == "book":
+            self.books.pop(want.raw, None)
+        return self.streams.pop((want.channel, want.raw), None)
 
     def book_streams(self) -> list[Stream]:
         """The streams that are books."""
-        return [stream for stream in self.streams.values() if stream.sync is not None]
+        return list(self.books.values())

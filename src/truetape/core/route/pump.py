@@ -49,7 +49,15 @@ _ORDERS = msgspec.json.Decoder(Order)
 class Pump:
     """Feeds in, events out. Each input returns effects; events go to the router; `digest` remembers them all."""
 
-    def __init__(self, feeds: Sequence[Feed] = (), *, router: Router | None = None, seed: int = 0, now: int = 0, flow: bool = False) -> None:
+    def __init__(
+        self,
+        feeds: Sequence[Feed] = (),
+        *,
+        router: Router | None = None,
+        seed: int = 0,
+        now: int = 0,
+        flow: bool = False,
+    ) -> None:
         self.router = router if router is not None else Router()
         self.digest = Digest()
         self.links: dict[str, Link] = {}
@@ -105,9 +113,7 @@ class Pump:
         """One whole message came in on a connection."""
         link = self.links[source]
         session = link.session
-        counts = link.counts
-        counts.frames += 1
-        counts.bytes += len(data)
+        link.counts.frames += 1
         if session is not None:
             session.last_rx = now
         try:
@@ -122,7 +128,9 @@ class Pump:
             handlers[item.__class__](link, item, now)
         return self._drain() if self._effects else NO_EFFECTS
 
-    def fetched(self, source: str, ref: str, status: int, body: bytes, now: int, retry_after_s: float = -1.0) -> list[Effect]:
+    def fetched(
+        self, source: str, ref: str, status: int, body: bytes, now: int, retry_after_s: float = -1.0
+    ) -> list[Effect]:
         """An HTTP answer: a snapshot for a book of this connection."""
         link = self.links[source]
         raw = ref.partition(":")[2]
@@ -148,7 +156,9 @@ class Pump:
         link.desk.clear()
         if link.session is not None:
             link.session.lost(reason, now, code=code, retry_after_s=retry_after_s)
-            self.judge.tell(Status(link.label, source, link.url, now, "", link.session.state, link.session.reason, since=now))
+            self.judge.tell(
+                Status(link.label, source, link.url, now, "", link.session.state, link.session.reason, since=now)
+            )
         for stream in link.streams.values():
             self.judge.blind(stream, f"connection lost: {reason}", now)
             if stream.sync is not None:
@@ -216,7 +226,7 @@ class Pump:
                 self._effects += link.session.want(order.wants, now)
             return self._drain()
         for want in order.wants:
-            stream = link.streams.pop((want.channel, want.raw), None)
+            stream = link.drop(want)
             if stream is not None:
                 link.desk.answered(want.raw)
                 if stream.sync is not None:

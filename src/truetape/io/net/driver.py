@@ -25,7 +25,13 @@ from truetape.model.effect import Close, Effect, Fetch, Open, Ping, Send
 SECOND = 1_000_000_000
 TICK_MIN_S = 0.01
 """Ticks are coalesced to one record in 10 ms at most."""
-TEXT, BINARY, PONG, CLOSE, CONTINUATION = WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.PONG, WSMsgType.CLOSE, WSMsgType.CONTINUATION
+TEXT, BINARY, PONG, CLOSE, CONTINUATION = (
+    WSMsgType.TEXT,
+    WSMsgType.BINARY,
+    WSMsgType.PONG,
+    WSMsgType.CLOSE,
+    WSMsgType.CONTINUATION,
+)
 PICOWS_LOG = logging.getLogger("truetape.picows")
 PICOWS_LOG.setLevel(logging.WARNING)  # at DEBUG it would write request lines, and with them keys
 
@@ -221,7 +227,11 @@ class Driver:
     def arm(self) -> None:
         """Set the one timer to the pump's next deadline."""
         due = min((at for at in (self.pump.deadline, self.pump.router.deadline) if at is not None), default=None)
-        if due is None or self._loop is None or (self._timer is not None and self._due <= due and not self._timer.cancelled()):
+        if (
+            due is None
+            or self._loop is None
+            or (self._timer is not None and self._due <= due and not self._timer.cancelled())
+        ):
             return
         if self._timer is not None:
             self._timer.cancel()
@@ -306,7 +316,9 @@ class Driver:
                 await ws_connect(
                     lambda: line,
                     url,
-                    ssl_context=how.ssl_context if how.ssl_context is not None or not url.startswith("wss") else ssl.create_default_context(),
+                    ssl_context=how.ssl_context
+                    if how.ssl_context is not None or not url.startswith("wss")
+                    else ssl.create_default_context(),
                     websocket_handshake_timeout=how.handshake_s,
                     logger_name=PICOWS_LOG,
                     max_frame_size=how.message_max,
@@ -324,7 +336,7 @@ class Driver:
             reason = f"dial_failed: no connection within {how.dial_s + how.handshake_s:g} s"
         except (WSError, OSError, ValueError) as error:
             reason = f"dial_failed: {type(error).__name__}: {error}"
-        except Exception as error:  # a secret that cannot be read; the session waits and tries again, and the log says why
+        except Exception as error:  # noqa: BLE001  a secret that cannot be read: the session decides when to try again
             reason = f"dial_failed: {error}"
         if line.alive:
             line.alive = False

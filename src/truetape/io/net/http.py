@@ -22,7 +22,9 @@ class Answer(Struct):
 class Getter:
     """One pooled client. Create and close it inside the running loop."""
 
-    def __init__(self, timeout_s: float = 10.0, ssl_context: ssl.SSLContext | None = None, proxy: str | None = None) -> None:
+    def __init__(
+        self, timeout_s: float = 10.0, ssl_context: ssl.SSLContext | None = None, proxy: str | None = None
+    ) -> None:
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
         self._ssl = ssl_context
         self._proxy = proxy

@@ -17,7 +17,9 @@ def setup(redact: Callable[[str], str], level: int = logging.INFO, json: bool | 
         return {key: redact(value) if isinstance(value, str) else value for key, value in fields.items()}
 
     as_json = not sys.stderr.isatty() if json is None else json
-    renderer: Any = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    renderer: Any = (
+        structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
     structlog.configure(
         processors=[structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="iso"), clean, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),

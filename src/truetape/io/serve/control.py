@@ -33,11 +33,15 @@ class ControlServer:
     async def start(self) -> None:
         """Listen. Raises ControlError."""
         if len(os.fsencode(self.path)) > 100:
-            raise ControlError(f"control socket {self.path}: expected a path of at most 100 bytes; set [control] socket to a shorter one")
+            raise ControlError(
+                f"control socket {self.path}: expected a path of at most 100 bytes; set [control] socket to a shorter one"
+            )
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self.path.exists():
             if _answers(self.path):
-                raise ControlError(f"control socket {self.path}: another gateway answers there; stop it or set another [control] socket")
+                raise ControlError(
+                    f"control socket {self.path}: another gateway answers there; stop it or set another [control] socket"
+                )
             self.path.unlink()
         mask = os.umask(0o177)
         try:
@@ -94,5 +98,7 @@ def ask(path: Path, request: dict[str, Any], timeout_s: float = 5.0) -> dict[str
                     raise ControlError(f"control socket {path}: the gateway closed without an answer")
                 reply += part
     except OSError as error:
-        raise ControlError(f"control socket {path}: no gateway answers there ({error.strerror or error}); is it running?") from None
+        raise ControlError(
+            f"control socket {path}: no gateway answers there ({error.strerror or error}); is it running?"
+        ) from None
     return msgspec.json.decode(reply, type=dict[str, Any])
