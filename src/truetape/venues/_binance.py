@@ -160,7 +160,9 @@ def _damaged(data: bytes, error: Exception) -> Control:
     kind = inner.get("e", "") if isinstance(inner, dict) else ""
     if not isinstance(raw, str) or not isinstance(kind, str):
         return Damaged(str(error))
-    return Damaged(str(error), raw, {"depthUpdate": "book", "trade": "trade", "aggTrade": "trade", "kline": "bar"}.get(kind, ""))
+    return Damaged(
+        str(error), raw, {"depthUpdate": "book", "trade": "trade", "aggTrade": "trade", "kline": "bar"}.get(kind, "")
+    )
 
 
 def _event(data: _Data, recv: int, label: str, names: Mapping[str, str]) -> Market | Control:
@@ -180,10 +182,26 @@ def _event(data: _Data, recv: int, label: str, names: Mapping[str, str]) -> Mark
         if not data.p > 0.0 or data.p == float("inf"):
             return Damaged(f"expected a price above 0, found {data.p}", raw, "trade")
         number = data.t if kind == "trade" else int(data.a) if isinstance(data.a, float) else 0
-        return Trade(label, names[raw], raw, data.T * MS, recv, data.p, data.q, "sell" if data.m else "buy", str(number))
+        return Trade(
+            label, names[raw], raw, data.T * MS, recv, data.p, data.q, "sell" if data.m else "buy", str(number)
+        )
     if kind == "kline" and (bar := data.k) is not None:
         return Bar(
-            label, names[raw], raw, data.E * MS, recv, bar.i, bar.t * MS, bar.o, bar.h, bar.l, bar.c, bar.v, bar.q, bar.n, bar.x
+            label,
+            names[raw],
+            raw,
+            data.E * MS,
+            recv,
+            bar.i,
+            bar.t * MS,
+            bar.o,
+            bar.h,
+            bar.l,
+            bar.c,
+            bar.v,
+            bar.q,
+            bar.n,
+            bar.x,
         )
     return _summary(data, recv, label, names)
 
@@ -221,7 +239,9 @@ def command(method: str, wants: Sequence[Want], words: Mapping[str, str], memory
     """SUBSCRIBE or UNSUBSCRIBE; remembers the request so that its answer can be told to whom it belongs."""
     memory.last_id += 1
     memory.asked[str(memory.last_id)] = [(want.channel, want.raw) for want in wants] if method == "SUBSCRIBE" else []
-    return [msgspec.json.encode({"method": method, "params": [stream(want, words) for want in wants], "id": memory.last_id})]
+    return [
+        msgspec.json.encode({"method": method, "params": [stream(want, words) for want in wants], "id": memory.last_id})
+    ]
 
 
 def snapshot_raw(url: str) -> str | None:
@@ -233,7 +253,9 @@ def snapshot_raw(url: str) -> str | None:
 def snapshot(raw: str, body: bytes, recv: int, label: str, names: Mapping[str, str]) -> Book:
     """A REST depth answer."""
     depth = _DEPTH.decode(body)
-    return Book(label, names[raw], raw, depth.T * MS, recv, depth.bids, depth.asks, True, -1, depth.lastUpdateId, depth=0)
+    return Book(
+        label, names[raw], raw, depth.T * MS, recv, depth.bids, depth.asks, True, -1, depth.lastUpdateId, depth=0
+    )
 
 
 def instruments(body: bytes, futures: bool) -> list[Instrument]:
@@ -248,7 +270,15 @@ def instruments(body: bytes, futures: bool) -> list[Instrument]:
             delivery = row.symbol.rpartition("_")[2]
             name += f"-{delivery}" if delivery.isdecimal() else "-PERP"
         rows.append(
-            Instrument(name, row.symbol, float(tick), float(lot), decimals(tick), decimals(lot), row.status or row.contractStatus)
+            Instrument(
+                name,
+                row.symbol,
+                float(tick),
+                float(lot),
+                decimals(tick),
+                decimals(lot),
+                row.status or row.contractStatus,
+            )
         )
     return rows
 

@@ -19,14 +19,27 @@ class Dialect:
     """See `core.feed.venue.Dialect`."""
 
     name = "binance"
-    hosts = ("stream.binance.com", "stream.binance.us", "data-stream.binance.vision", "api.binance.com", "api.binance.us")
+    hosts = (
+        "stream.binance.com",
+        "stream.binance.us",
+        "data-stream.binance.vision",
+        "api.binance.com",
+        "api.binance.us",
+    )
     channels: Mapping[str, str] = {
         "book": "depth@100ms", "trade": "trade", "quote": "bookTicker", "ticker": "ticker", "bar": "kline",
     }  # fmt: skip
     url = "wss://stream.binance.com:9443"
     rest_url = "https://api.binance.com"
     # 5 messages a second in all: our pings and the answers to theirs need some of them
-    limits = Limits(wants_per_connection=1024, wants_per_message=100, messages_per_s=3, dead_after_s=60, lifetime_s=86_400, fetches_per_s=4)
+    limits = Limits(
+        wants_per_connection=1024,
+        wants_per_message=100,
+        messages_per_s=3,
+        dead_after_s=60,
+        lifetime_s=86_400,
+        fetches_per_s=4,
+    )
     rule = Rule(snapshot="rest", numbers="range", trusted_depth=1000)
 
     def __init__(self, label: str, names: Mapping[str, str], url: str) -> None:

@@ -15,7 +15,6 @@ from truetape.model.event import Book
 from truetape.model.instrument import Instrument
 from truetape.venues import _binance as wire
 
-
 COIN_URL = "wss://dstream.binance.com"
 COIN_REST_URL = "https://dapi.binance.com"
 
@@ -37,7 +36,14 @@ class Dialect:
     }  # fmt: skip
     url = "wss://fstream.binance.com"
     rest_url = "https://fapi.binance.com"
-    limits = Limits(wants_per_connection=200, wants_per_message=100, messages_per_s=7, dead_after_s=60, lifetime_s=86_400, fetches_per_s=2)
+    limits = Limits(
+        wants_per_connection=200,
+        wants_per_message=100,
+        messages_per_s=7,
+        dead_after_s=60,
+        lifetime_s=86_400,
+        fetches_per_s=2,
+    )
     rule = Rule(snapshot="rest", numbers="chain", overlap=True, trusted_depth=1000)
 
     def __init__(self, label: str, names: Mapping[str, str], url: str) -> None:

@@ -143,12 +143,16 @@ class Dialect:
         for want in wants:
             groups.setdefault(self.channels[want.channel.partition(".")[0]], []).append(want.raw)
         return [
-            msgspec.json.encode({"type": kind, "product_ids": symbols, "channel": channel}) for channel, symbols in groups.items()
+            msgspec.json.encode({"type": kind, "product_ids": symbols, "channel": channel})
+            for channel, symbols in groups.items()
         ]
 
     def subscribe(self, wants: Sequence[Want]) -> list[bytes]:
         """One message for each channel, and the heartbeats that keep quiet channels open."""
-        return [*self._requests("subscribe", wants), msgspec.json.encode({"type": "subscribe", "channel": "heartbeats"})]
+        return [
+            *self._requests("subscribe", wants),
+            msgspec.json.encode({"type": "subscribe", "channel": "heartbeats"}),
+        ]
 
     def unsubscribe(self, wants: Sequence[Want]) -> list[bytes]:
         """One message for each channel."""
@@ -214,7 +218,9 @@ class Dialect:
         if side is None:
             return Damaged(f"expected side BUY or SELL, found {row.side[:20]!r}", row.product_id, "trade")
         raw = row.product_id
-        return Trade(self.label, self.names[raw], raw, rfc3339_ns(row.time), recv, row.price, row.size, side, row.trade_id)
+        return Trade(
+            self.label, self.names[raw], raw, rfc3339_ns(row.time), recv, row.price, row.size, side, row.trade_id
+        )
 
     def _ticker(self, row: _Ticker, ts: int, recv: int) -> Market:
         raw = row.product_id
@@ -225,7 +231,9 @@ class Dialect:
 
     def _bar(self, row: _Candle, ts: int, recv: int) -> Market:
         raw, start = row.product_id, row.start * 1_000_000_000
-        return Bar(self.label, self.names[raw], raw, ts, recv, "5m", start, row.open, row.high, row.low, row.close, row.volume)
+        return Bar(
+            self.label, self.names[raw], raw, ts, recv, "5m", start, row.open, row.high, row.low, row.close, row.volume
+        )
 
     def _error(self, text: str) -> Control:
         if "rate" in text.lower():
