@@ -11,7 +11,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Raw, Struct
 
-from truetape.core.feed.venue import Price, RawLevel, Size, Want
+from truetape.core.feed.venue import Price, Size, Want, WholeLevel
 from truetape.model.event import Level
 from truetape.model.instrument import Instrument
 
@@ -63,8 +63,8 @@ LooseLevel = Row | list[Size]
 
 class Depth(Struct, gc=False):
     symbol: str
-    bids: list[RawLevel]
-    asks: list[RawLevel]
+    bids: list[WholeLevel]
+    asks: list[WholeLevel]
     timestamp: Millis = 0
     type: str = ""
 
@@ -194,15 +194,14 @@ def details(data: bytes) -> Details:
 
 
 def levels(rows: Sequence[LooseLevel]) -> list[Level]:
-    """Levels of any shape as (price, size). Raises ValueError."""
+    """Levels of any shape as (price, size), empty ones left out. Raises ValueError."""
     found: list[Level] = []
     for row in rows:
-        if isinstance(row, Row):
-            found.append((row.price, row.quantity))
-        elif len(row) >= 2 and row[0] > 0:
-            found.append((row[0], row[1]))
-        else:
+        pair = [row.price, row.quantity] if isinstance(row, Row) else row[:2]
+        if len(pair) < 2 or not pair[0]:
             raise ValueError(f"expected a level of a price above 0 and a size, found {str(row)[:60]}")
+        if pair[1]:
+            found.append((pair[0], pair[1]))
     return found
 
 
