@@ -456,6 +456,18 @@ def test_candles_close_and_hold_what_was_traded() -> None:
         assert float(candle["v"]) == pytest.approx(sum(float(trade["q"]) for trade in trades))
 
 
+def test_our_tickdb_client_holds_the_true_top() -> None:
+    table = Table("tickdb", market("tickdb", symbols=4), channels=("book", "trade", "ticker"))
+    table.ask(table.link.dialect.subscribe(table.wants))
+    for _ in range(40):
+        table.run(100, 3)
+        table.agrees(10)
+    assert list(table.rows.listed) == ["BTCUSDT", "AAPL.US", "ETHUSDT", "NVDA.US"]
+    seen = table.pump.digest.counts()
+    assert min(seen[kind] for kind in ("book", "trade", "ticker")) > 1000
+    assert table.link.counts.errors == table.link.counts.damaged == table.link.counts.ignored == 0
+
+
 @pytest.mark.parametrize("venue", ["kraken", "binance"])
 def test_the_listed_instruments_are_read_by_our_dialect(venue: str) -> None:
     rows = market(venue, symbols=25)
@@ -496,7 +508,7 @@ def test_rest_answers_what_clients_ask() -> None:
 @settings(max_examples=50)
 @given(st.binary(max_size=200))
 def test_nothing_that_a_client_sends_raises(data: bytes) -> None:
-    for venue in ("kraken", "binance"):
+    for venue in ("kraken", "binance", "tickdb"):
         rows = market(venue, symbols=1)
         side = counterpart(venue)(rows.listed)
         side.received(data, T0)

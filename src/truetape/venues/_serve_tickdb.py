@@ -1,0 +1,234 @@
+"""TickDB's documented protocol from the venue's side: what `tickdb.py` reads, this writes. Not a venue of its own.
+
+Sources: TickDB/tickdb-api-docs cd837a2 (2026-07-16; read 2026-11); nothing was ever recorded. Where the papers are silent this is chosen:
+a depth message is the best `DEPTH` levels, sent at each change and once after the subscribe; a request with an unknown symbol is refused
+whole; a wrong key is told after the handshake and the connection closed with 1008. Trades come as an array, as the prose has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from urllib.parse import parse_qs, urlsplit
+
+import msgspec
+from msgspec import Struct
+
+from truetape.core.feed.counterpart import (
+    Answer,
+    Change,
+    Dismissed,
+    Listed,
+    Native,
+    Reply,
+    Steps,
+    Subscribed,
+    Unsubscribed,
+)
+from truetape.core.feed.write import decimal
+
+MS = 1_000_000
+DEPTH = 10
+DEPTH_MAX = 50
+LISTED_MAX = 1_000
+CHANNELS = ("ticker", "depth", "trade")
+CODES = {
+    1001: "API key invalid or expired",
+    1002: "API key missing",
+    2001: "invalid parameters",
+    2002: "symbol not found",
+    2004: "limit out of range",
+    4001: "unknown command",
+    4002: "invalid message format",
+}
+
+
+class _Data(Struct):
+    channel: str
+    symbols: list[str]
+    type: str = ""
+
+
+class _Request(Struct):
+    cmd: str
+    data: _Data | None = None
+
+
+_REQUEST = msgspec.json.Decoder(_Request)
+_encode: Callable[[object], bytes] = msgspec.json.encode
+
+
+def _levels(listed: Listed, levels: list[Steps]) -> str:
+    places, digits = listed.instrument.price_decimals, listed.instrument.size_decimals
+    return ",".join([f'["{decimal(price, places)}","{decimal(size, digits)}"]' for price, size in levels])
+
+
+class Counterpart:
+    """See `core.feed.counterpart.Counterpart`."""
+
+    path = "/v1/realtime"
+    size_decimals = 5
+    ping_every_s = 0.0
+    orders = 3
+
+    def __init__(self, listed: Mapping[str, Listed], key: str = "") -> None:
+        self.listed = listed
+        self.key = key
+        self.held: dict[str, dict[str, None]] = {}  # raw symbol -> channels
+
+    def opened(self, target: str, now: int) -> list[Answer]:
+        """The key stands in the query."""
+        given = parse_qs(urlsplit(target).query).get("api_key", [""])[0]
+        if not self.key or given == self.key:
+            return []
+        code = 1001 if given else 1002
+        return [_answer("connect", code), Dismissed(1008, CODES[code])]
+
+    def received(self, data: bytes, now: int) -> list[Answer]:
+        """Subscribe, unsubscribe, ping."""
+        try:
+            request = _REQUEST.decode(data)
+        except msgspec.ValidationError as error:
+            return [_answer("error", 2001 if "$.data" in str(error) else 4002)]
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            return [_answer("error", 4002)]
+        if request.cmd == "ping":
+            return [f'{{"cmd":"pong","code":0,"message":"pong","data":{{"timestamp":{now // MS}}}}}'.encode()]
+        if request.cmd not in ("subscribe", "unsubscribe"):
+            return [_answer(request.cmd, 4001)]
+        asked = request.data
+        if asked is None or asked.channel not in CHANNELS or not asked.symbols:
+            return [_answer(request.cmd, 2001)]
+        if unknown := [symbol for symbol in asked.symbols if symbol not in self.listed]:
+            return [_answer(request.cmd, 2002, f": {', '.join(unknown)[:100]}")]
+        answers: list[Answer] = [_answer(request.cmd, 0)]
+        for symbol in asked.symbols:
+            if request.cmd == "subscribe":
+                answers += self._subscribe(symbol, asked.channel, now)
+            else:
+                answers += self._unsubscribe(symbol, asked.channel)
+        return answers
+
+    def _subscribe(self, symbol: str, channel: str, now: int) -> list[Answer]:
+        self.held.setdefault(symbol, {})[channel] = None
+        listed = self.listed[symbol]
+        first: list[Answer] = [Subscribed(symbol)]
+        if channel == "depth":
+            first.append(_depth(listed, now))
+        elif channel == "ticker":
+            first.append(_ticker(listed, now))
+        return first
+
+    def _unsubscribe(self, symbol: str, channel: str) -> list[Answer]:
+        channels = self.held.get(symbol, {})
+        channels.pop(channel, None)
+        if channels or symbol not in self.held:
+            return []
+        del self.held[symbol]
+        return [Unsubscribed(symbol)]
+
+    def encode(self, change: Change, now: int) -> list[Native]:
+        """Trades, the book that they left, and the summary if something was traded."""
+        frames: list[Native] = []
+        listed = self.listed[change.raw]
+        channels = self.held.get(change.raw, {})
+        for channel in CHANNELS[::-1]:
+            if channel not in channels or (channel != "depth" and not change.prints):
+                continue
+            frame = change.made.get((channel, 0))
+            if frame is None:
+                write = {"trade": _trades, "depth": _whole, "ticker": _last}[channel]
+                frame = change.made[channel, 0] = write(listed, change, now)
+            frames.append((OURS[channel], frame))
+        return frames
+
+    def tick(self, now: int) -> list[Native]:
+        """The venue says nothing by the clock; heartbeats are the client's."""
+        return []
+
+    @staticmethod
+    def messages(change: Change) -> int:
+        """The trades of one change share a message."""
+        return 1 + bool(change.prints)
+
+    @staticmethod
+    def http(listed: Mapping[str, Listed], path: str, query: Mapping[str, str], now: int) -> Reply:
+        """The list of symbols, and a book."""
+        limit = query.get("limit", "10" if path == "/v1/market/depth" else "100")
+        offset = query.get("offset", "0")
+        if not (limit.isdecimal() and offset.isdecimal()) or not 1 <= int(limit) <= LISTED_MAX:
+            return _reply(400, 2004, None)
+        if path == "/v1/symbols/available":
+            return _available(listed, query, int(limit), int(offset))
+        if path == "/v1/market/depth":
+            row = listed.get(query.get("symbol", ""))
+            return (
+                _reply(404, 2002, None)
+                if row is None
+                else Reply(200, _depth(row, now, min(int(limit), DEPTH_MAX), rest=True))
+            )
+        return _reply(404, 2001, None)
+
+
+OURS = {"trade": "trade", "depth": "book", "ticker": "ticker"}
+
+
+def _answer(cmd: str, code: int, more: str = "") -> bytes:
+    return _encode({"cmd": cmd, "code": code, "message": CODES.get(code, "success") + more, "data": {}})
+
+
+def _reply(status: int, code: int, data: object) -> Reply:
+    return Reply(status, _encode({"code": code, "message": CODES.get(code, "success"), "data": data}))
+
+
+def _depth(listed: Listed, now: int, depth: int = DEPTH, rest: bool = False) -> bytes:
+    head = '"code":0,"message":"success"' if rest else '"cmd":"depth"'
+    return (
+        f'{{{head},"data":{{"symbol":"{listed.instrument.raw}","bids":[{_levels(listed, listed.bids.top(depth))}],'
+        f'"asks":[{_levels(listed, listed.asks.top(depth))}],"timestamp":{now // MS}}}}}'
+    ).encode()
+
+
+def _whole(listed: Listed, change: Change, now: int) -> bytes:
+    return _depth(listed, now)
+
+
+def _trades(listed: Listed, change: Change, now: int) -> bytes:
+    places, digits = listed.instrument.price_decimals, listed.instrument.size_decimals
+    rows = ",".join(
+        f'{{"id":"{trade.id + 1}","price":"{decimal(trade.price, places)}","quantity":"{decimal(trade.size, digits)}",'
+        f'"side":"{trade.side}","timestamp":{trade.ts // MS}}}'
+        for trade in change.prints
+    )
+    return f'{{"cmd":"trade","data":{{"symbol":"{listed.instrument.raw}","trades":[{rows}]}}}}'.encode()
+
+
+def _last(listed: Listed, change: Change, now: int) -> bytes:
+    return _ticker(listed, now)
+
+
+def _ticker(listed: Listed, now: int) -> bytes:
+    """With the fields of the prose for its market; the 24 hours are those since the start."""
+    places, digits = listed.instrument.price_decimals, listed.instrument.size_decimals
+    day, raw = listed.day, listed.instrument.raw
+    row: dict[str, object] = {"symbol": raw, "last_price": decimal(day.close, places), "timestamp": now // MS}
+    row |= {
+        "volume_24h": decimal(day.size, digits),
+        "high_24h": decimal(day.high, places),
+        "low_24h": decimal(day.low, places),
+    }
+    if "." not in raw:
+        change = day.close - day.open
+        row["price_change_24h"] = "-" * (change < 0) + decimal(abs(change), places)
+        row["price_change_percent_24h"] = f"{100 * change / day.open:.2f}"
+    return _encode({"cmd": "ticker", "data": row})
+
+
+def _available(listed: Mapping[str, Listed], query: Mapping[str, str], limit: int, offset: int) -> Reply:
+    rows = []
+    for raw in listed:
+        suffix = raw.rpartition(".")[2] if "." in raw else ""
+        market, kind = suffix or "CRYPTO", "stock" if suffix else "crypto"
+        if query.get("market", market) == market and query.get("type", kind) == kind:
+            rows.append({"symbol": raw, "name": raw, "market": market, "type": kind, "is_active": True})
+    data = {"products": rows[offset : offset + limit], "total": len(rows), "limit": limit, "offset": offset}
+    return _reply(200, 0, data)
