@@ -1,19 +1,19 @@
 """One consumer's bounded box: what lies in it, what became of the rest, and when its reader is to be woken.
 
-    Router ── inbox.append ─► inbox ── settle(now) ─► front, inbox, pending ── take(most, now) ─► consumer
+    Router ── inbox.append ─► inbox ── settle(now) ─► hand · front · inbox · pending ── take(most, now) ─► consumer
                                            └────────► conflated, dropped, expired
 
 The router appends events to `inbox` and does nothing more: that is the hot path. All judgement is in `settle`, which runs once per
 read of a socket where it is needed, and before every `take` and every reading of the ledger; at those instants the box holds what a
 strictly bounded queue would hold. Gap, Lagged and Status stand outside bound and ledger, in order with the data, never dropped.
 
-Next door: `modes.py` has the queues that judge, one for each way of delivery; `router.py` has the topics and fills the boxes.
+Next door: `modes.py` decides what gives way when there is too much; `router.py` has the topics and fills the boxes.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, TypeAlias, final
+from typing import TYPE_CHECKING, TypeAlias, cast, final
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -21,6 +21,7 @@ from msgspec.structs import replace
 from truetape.model.event import KINDS, Book, Gap, Lagged, Ledger, Market, Status
 
 if TYPE_CHECKING:
+    from truetape.core.route.modes import Held, Place
     from truetape.core.route.router import Topic
 
 Key: TypeAlias = tuple[str, str, str]
@@ -45,170 +46,34 @@ class Lag:
         self.reason = reason
         self.dark = dark
 
-    def told(self) -> Lagged:
-        """The notice that the consumer reads."""
-        kind, venue, symbol = self.key
-        return Lagged(venue, symbol, kind, self.count, self.reason)
-
 
 Item: TypeAlias = Market | Lag
 OUTSIDE: frozenset[type] = frozenset((Gap, Lagged, Status, Lag))
 """What neither the bound nor the ledger counts."""
 
 
-class Queue:
-    """What all ways of delivery share: the places where items lie, the counters, and how loss is marked.
-
-    `front` is handed out first. `others` counts the notices and Lags in all places. `lags` holds the Lag of each topic that further
-    losses are added to. `eager` asks to be settled at each flush; `burst` says that the consumer is to be cut off.
-    """
-
-    __slots__ = (
-        "bound", "burst", "conflated", "delivered", "depth", "dropped", "eager", "expired", "front", "inbox", "lags", "limit",
-        "longest", "others", "recalled", "replaced", "thin_at", "topics",
-    )  # fmt: skip
-
-    def __init__(self, bound: int, depth: int) -> None:
-        self.bound = bound
-        self.depth = depth
-        self.limit = min(bound, NOTICES_MAX)
-        self.inbox: deque[Item] = deque()
-        self.front: deque[Item] = deque()
-        self.topics: dict[Key, Topic] = {}
-        self.lags: dict[Key, Lag] = {}
-        self.others = self.longest = self.recalled = self.replaced = 0
-        self.delivered = self.conflated = self.dropped = self.expired = 0
-        self.thin_at = NOTICES_MAX
-        self.eager = False
-        self.burst = False
-
-    def settle(self, now: int) -> None:
-        """Judge what came since the last time."""
-        raise NotImplementedError
-
-    def take(self, most: int, now: int) -> list[Market]:
-        """Hand out what is due; it was settled just before."""
-        raise NotImplementedError
-
-    def ready(self, now: int) -> bool:
-        """Whether `take` would find something."""
-        raise NotImplementedError
-
-    def queued(self) -> int:
-        """Data events in the box, counted one by one."""
-        return sum(type(item) not in OUTSIDE for store in (self.front, self.inbox) for item in store)
-
-    def deadline(self) -> int | None:
-        """The end of the oldest window, ns; None when nothing waits for time to pass."""
-        return None
-
-    def next_deadline(self, now: int) -> int | None:
-        """The first end of a window after `now`."""
-        return None
-
-    def started(self, topic: Topic) -> None:
-        """The consumer listens to this topic from now on: a book begins with its whole state, where that can be trusted."""
-        self.topics[topic.key] = topic
-        if (state := self.recall(topic.key, self.depth)) is not None:
-            self.recalled += 1
-            self.inbox.append(state)
-
-    def stopped(self, key: Key) -> int:
-        """The consumer wants no more of this topic: what lies here of it counts as dropped. Returns how many."""
-        gone = self.throw_out(key)
-        self.dropped += gone
-        del self.topics[key]
-        return gone
-
-    def abandon(self, reason: str) -> None:
-        """Drop all data; one Lag for each topic tells how many."""
-        for store in (self.front, self.inbox):
-            for _ in range(len(store)):
-                item = store.popleft()
-                if type(item) is Lag or type(item) in OUTSIDE:
-                    self.front.append(item)
-                else:
-                    self.dropped += 1
-                    self.lag(self.key(item), reason).count += 1
-
-    def throw_out(self, key: Key) -> int:
-        """Take all data of one topic out of the box. Returns how many; the caller says what became of them."""
-        gone = 0
-        for store in (self.front, self.inbox):
-            kept = [item for item in store if type(item) is Lag or type(item) in OUTSIDE or self.key(item) != key]
-            if len(kept) < len(store):
-                gone += len(store) - len(kept)
-                store.clear()
-                store.extend(kept)
-        return gone
-
-    def key(self, event: Market) -> Key:
-        """The topic of a data event. No box has both a book and its changes, so what the box has says which a Book is."""
-        kind = KINDS[type(event)]
-        if kind == "book":
-            changes = ("book_delta", event.venue, event.symbol)
-            if changes in self.topics:
-                return changes
-        return (kind, event.venue, event.symbol)
-
-    def recall(self, key: Key, depth: int) -> Book | None:
-        """The whole book now; None where it is not LIVE, or the topic is no book."""
-        topic = self.topics.get(key)
-        return None if topic is None or topic.state is None else topic.state(depth)
-
-    def cut(self, event: Market) -> Market:
-        """A whole book no deeper than the consumer asked for; anything else as it is."""
-        depth = self.depth
-        if type(event) is not Book or not event.snapshot or max(len(event.bids), len(event.asks)) <= depth:
-            return event
-        marks = (event.marks[0][:depth], event.marks[1][:depth]) if event.marks is not None else None
-        return replace(event, bids=event.bids[:depth], asks=event.asks[:depth], marks=marks)
-
-    def lag(self, key: Key, reason: str) -> Lag:
-        """The mark that stands before the next event of this topic, put at the end of `front` where there is none."""
-        lag = self.lags.get(key)
-        if lag is None:
-            lag = self.lags[key] = Lag(key, reason)
-            self.front.append(lag)
-            self.others += 1
-        return lag
-
-    def notice(self, event: Gap | Status) -> None:
-        """Take in something outside the ledger, in order."""
-        self.inbox.append(event)
-        self.others += 1
-        if self.others > self.thin_at:
-            self.eager = True
-
-    def thin(self) -> None:
-        """Too many notices wait: keep the latest Status of each subscription. Gaps and Lags stay."""
-        seen: set[Key] = set()
-        for store in (self.inbox, self.front):
-            kept: list[Item] = []
-            for item in reversed(store):
-                if isinstance(item, Status):
-                    place = (item.venue, item.symbol, item.channel)
-                    if place in seen:
-                        self.others -= 1
-                        self.replaced += 1
-                        continue
-                    seen.add(place)
-                kept.append(item)
-            store.clear()
-            store.extend(reversed(kept))
-        self.thin_at = max(NOTICES_MAX, 2 * self.others)
-
-
 class Mode(Struct, frozen=True):
-    """How a consumer wants to be treated when it is slower than the market; the five are in `modes.py`."""
+    """How a consumer wants to be treated when it is slower than the market. `ns` is the window or the age, where there is one."""
 
-    def queue(self, bound: int, depth: int) -> Queue:
-        """A queue that delivers this way."""
+    name: str
+    ns: int = 0
+
+    @property
+    def whole(self) -> bool:
+        """Whether `book_delta` is delivered as whole books; such a box is settled at each flush."""
+        return False
+
+    def settle(self, box: Mailbox, now: int) -> None:
+        """Judge what came into the box since the last time."""
+        raise NotImplementedError
+
+    def take(self, box: Mailbox, most: int, now: int) -> list[Market]:
+        """Hand out what is due; the box was settled just before."""
         raise NotImplementedError
 
 
 class MailboxStats(Struct, frozen=True):
-    """Plain counters beside the ledger. `recalled` are whole books given to this consumer alone; `withdrawn` were dropped as it left."""
+    """Counters beside the ledger. `recalled`: whole books given to this consumer alone; `withdrawn`: dropped as it unsubscribed."""
 
     longest: int
     wakes: int
@@ -219,101 +84,265 @@ class MailboxStats(Struct, frozen=True):
 
 
 class Mailbox:
-    """A bounded box with a way of delivery and a ledger; whole books in it are `depth` levels deep, 0 = all.
+    """A box with a bound, a mode and a ledger; whole books in it are `depth` levels deep, 0 = all.
 
         take gives [] ─► waiting ── flush returns the box ─► take …      any ── close, or `disconnect` overflows ─► closed
 
     Whoever gets [] looks at `closed_reason`: if it is set, that was the end, else the driver will wake it. A closed box drops its data
     but still hands out the notices that it holds, among them a Lagged for each topic that lost something.
+
+    Where items lie, in the order in which they are taken: `hand`, a whole book just recalled; `front`, notices and Lags (and data that
+    a notice released); `inbox`, in order, judged up to `settled`; `pending`, one for each place of a conflating box. `others` counts
+    the notices and Lags among them. `lags` has the Lag of a topic to which further losses are added; `broken` the Lag of each book of
+    which a change was lost. `eager` asks to be settled at each flush.
     """
 
     __slots__ = (
-        "_joined", "_notices", "_past", "_wakes", "_withdrawn", "armed", "bound", "closed_reason", "depth", "inbox", "mode", "name",
-        "now", "queue", "waiting",
+        "_joined", "_notices", "_past", "_replaced", "_thin_at", "_withdrawn", "armed", "bars", "bound", "broken",
+        "closed_reason", "conflated", "delivered", "depth", "dropped", "each", "eager", "expired", "front", "hand", "inbox", "lags",
+        "limit", "longest", "mode", "name", "others", "pending", "recalled", "settled", "topics", "waiting", "wakes",
     )  # fmt: skip
 
     def __init__(self, name: str, mode: Mode, bound: int = 1000, depth: int = 0) -> None:
         if bound < 1 or depth < 0:
-            raise ValueError(f"mailbox {name}: expected bound of 1 or more and depth of 0 or more, found {bound} and {depth}")
+            raise ValueError(
+                f"mailbox {name}: expected bound of 1 or more and depth of 0 or more, found {bound} and {depth}"
+            )
         self.name = name
         self.mode = mode
         self.bound = bound
         self.depth = depth
-        self.queue = mode.queue(bound, depth)
-        self.inbox = self.queue.inbox
+        self.limit = min(bound, NOTICES_MAX)
         self.waiting = True
         self.armed = False
+        self.each = mode.whole or mode.ns > 0
+        self.eager = mode.whole
         self.closed_reason: str | None = None
-        self.now = 0
+        self.hand: Book | None = None
+        self.front: deque[Item] = deque()
+        self.inbox: deque[Item] = deque()
+        self.settled = 0
+        self.pending: dict[Place, Held] = {}
+        self.bars: dict[Place, None] = {}
+        self.lags: dict[Key, Lag] = {}
+        self.broken: dict[Key, Lag] = {}
+        self.topics: dict[Key, Topic] = {}
         self._joined: dict[Key, int] = {}
-        self._past = self._notices = self._wakes = self._withdrawn = 0
+        self.delivered = self.conflated = self.dropped = self.expired = self.recalled = 0
+        self.others = self.longest = self._past = self._replaced = self._notices = self._withdrawn = self.wakes = 0
+        self._thin_at = NOTICES_MAX
+
+    # -- the consumer's side
 
     def take(self, most: int, now: int) -> list[Market]:
-        """Up to `most` items that are due, oldest first. [] sets `waiting`, and is the end where `closed_reason` is set."""
-        self.settle(now)
-        out = self.queue.take(most, now)
-        self.waiting = not out
+        """Up to `most` items that are due, oldest first. [] sets `waiting`, or is the end where `closed_reason` is set."""
+        inbox = self.inbox
+        count = len(inbox)
+        if self.each or self.eager or self.others or count > self.bound:
+            self.settle(now)
+            out = self.mode.take(self, most, now)
+        else:  # nothing to judge: no notices, no Lags, no book in doubt
+            self.longest = max(self.longest, count)
+            if count <= most:
+                out = cast("list[Market]", list(inbox))
+                inbox.clear()
+            else:
+                out = cast("list[Market]", [inbox.popleft() for _ in range(most)])
+            self.delivered += len(out)
+            self.settled = len(inbox)
+            if self.depth:
+                out = [self.cut(event) if event.__class__ is Book else event for event in out]
+        self.waiting = not out and self.closed_reason is None
         return out
 
     def ledger(self) -> Ledger:
         """What became of all that was offered, exact at any instant."""
-        self.settle(self.now)
-        queue = self.queue
-        received = self._past + queue.recalled
-        for key, topic in queue.topics.items():
+        self._settle_timeless()
+        received = self._past + self.recalled
+        for key, topic in self.topics.items():
             received += topic.published - self._joined[key]
-        return Ledger(received, queue.delivered, queue.conflated, queue.dropped, queue.expired, queue.queued())
+        queued = sum(type(item) not in OUTSIDE for store in (self.front, self.inbox) for item in store)
+        queued += len(self.pending) + (self.hand is not None)
+        return Ledger(received, self.delivered, self.conflated, self.dropped, self.expired, queued)
 
     @property
     def deadline(self) -> int | None:
         """When the oldest window ends, ns; None when nothing waits for time to pass."""
-        return self.queue.deadline()
+        return next(iter(self.pending.values())).since + self.mode.ns if self.pending else None
 
     @property
     def stats(self) -> MailboxStats:
         """Counters so far."""
-        queue = self.queue
-        return MailboxStats(queue.longest, self._wakes, self._notices, queue.replaced, queue.recalled, self._withdrawn)
+        return MailboxStats(self.longest, self.wakes, self._notices, self._replaced, self.recalled, self._withdrawn)
+
+    # -- the router's side
 
     def settle(self, now: int) -> None:
-        """Judge what came since the last time: bounds, merging, recovery."""
-        self.now = now
-        queue = self.queue
+        """Judge what came since the last time: bound, merging, recovery."""
         if self.closed_reason is not None:
-            queue.abandon("closed")
+            self._abandon()
             return
-        queue.settle(now)
-        if queue.burst:
-            self.close(f"too slow: more than {self.bound} events waited")
+        self.mode.settle(self, now)
+        if self.others > self._thin_at:
+            self._thin()
 
     def ready(self, now: int) -> bool:
         """Whether there is something to take, or an end to be told."""
-        return self.closed_reason is not None or self.queue.ready(now)
-
-    def woken(self) -> None:
-        """The router hands this box to its driver, to be read."""
-        self.waiting = False
-        self._wakes += 1
+        if self.inbox or self.front or self.hand is not None or self.closed_reason is not None:
+            return True
+        end = self.deadline
+        return end is not None and end <= now
 
     def notice(self, event: Gap | Status) -> None:
         """Take in something outside the ledger, in order."""
         if self.closed_reason is None:
             self._notices += 1
-            self.queue.notice(event)
+            self.others += 1
+            self.inbox.append(event)
+            if self.others > self._thin_at:
+                self.eager = True
+            elif self.others == 1:
+                self._thin_at = NOTICES_MAX
 
     def join(self, topic: Topic) -> None:
-        """From here on, what is published there is received here."""
-        self._joined[topic.key] = topic.published
-        self.queue.started(topic)
+        """What is published there from now on is received here. A book begins with its whole state, or waits for it."""
+        key = topic.key
+        self.topics[key] = topic
+        self._joined[key] = topic.published
+        state = self.recall(key)
+        if state is not None:
+            self.recalled += 1
+            self.inbox.append(state)
+        elif topic.kind == "book_delta" and not self.mode.whole:
+            self.broken[key] = Lag(key, "dropped", dark=True)
+            self.eager = True
 
     def leave(self, topic: Topic) -> None:
         """No more of this topic: what still lies here of it is dropped (`withdrawn`), and no Lagged tells of it."""
-        self.settle(self.now)
-        self._past += topic.published - self._joined.pop(topic.key)
-        self._withdrawn += self.queue.stopped(topic.key)
+        self._settle_timeless()
+        key = topic.key
+        gone = len(self.pull(key))
+        if self.hand is not None and self.key(self.hand) == key:
+            self.hand = None
+            gone += 1
+        self.dropped += gone
+        self._withdrawn += gone
+        self._past += topic.published - self._joined.pop(key)
+        self.broken.pop(key, None)
+        self.lags.pop(key, None)
+        del self.topics[key]
 
     def close(self, reason: str) -> None:
         """For good: all data that lie here are dropped. The first reason stays."""
         if self.closed_reason is None:
             self.closed_reason = reason
-            self.queue.abandon("closed")
+            self.eager = True
+            self._abandon()
+
+    # -- for the modes
+
+    def data(self) -> int:
+        """Data events in front and inbox."""
+        return len(self.inbox) + len(self.front) - self.others
+
+    def key(self, event: Market) -> Key:
+        """The topic of a data event. No box has both a book and its changes, so what the box has says which a Book is."""
+        kind = KINDS[type(event)]
+        if kind == "book":
+            changes = ("book_delta", event.venue, event.symbol)
+            if changes in self.topics:
+                return changes
+        return (kind, event.venue, event.symbol)
+
+    def recall(self, key: Key) -> Book | None:
+        """The whole book now; None where it is not LIVE, or the topic is no book."""
+        topic = self.topics.get(key)
+        return None if topic is None or topic.state is None else topic.state(self._depth_of(key))
+
+    def cut(self, event: Market) -> Market:
+        """A whole book no deeper than the consumer asked for; anything else as it is."""
+        depth = self.depth
+        if type(event) is not Book or not event.snapshot or (len(event.bids) <= depth and len(event.asks) <= depth):
+            return event
+        if not self._depth_of(self.key(event)):
+            return event
+        marks = (event.marks[0][:depth], event.marks[1][:depth]) if event.marks is not None else None
+        return replace(event, bids=event.bids[:depth], asks=event.asks[:depth], marks=marks)
+
+    def lag(self, key: Key, reason: str) -> Lag:
+        """The Lag that stands before the next event of this topic, put at the end of `front` where there is none."""
+        lag = self.lags.get(key)
+        if lag is None:
+            lag = Lag(key, reason)
+            self.mark(lag, self.front)
+        return lag
+
+    def mark(self, lag: Lag, store: deque[Item]) -> None:
+        """Put a Lag at the end of a store."""
+        self.lags[lag.key] = lag
+        self.others += 1
+        store.append(lag)
+
+    def told(self, lag: Lag) -> Lagged:
+        """A Lag leaves the box as the notice that the consumer reads."""
+        self.others -= 1
+        if self.lags.get(lag.key) is lag:
+            del self.lags[lag.key]
+        kind, venue, symbol = lag.key
+        return Lagged(venue, symbol, kind, lag.count, lag.reason)
+
+    def pull(self, key: Key | None = None) -> list[Market]:
+        """Take out the data of one topic, or all, but for the hand, from a settled box. The caller says what became of them."""
+        out: list[Market] = []
+        for store in (self.front, self.inbox):
+            for _ in range(len(store)):
+                item = store.popleft()
+                if type(item) is Lag or type(item) in OUTSIDE or (key is not None and self.key(item) != key):
+                    store.append(item)
+                else:
+                    out.append(item)
+        for place in [place for place, held in self.pending.items() if key is None or self.key(held.item) == key]:
+            out.append(self.pending.pop(place).item)
+            self.bars.pop(place, None)
+        self.settled = len(self.inbox)
+        return out
+
+    def _settle_timeless(self) -> None:
+        """Settle what needs no clock; windows begin at a flush or take, and until then what waits for one counts as queued."""
+        if self.closed_reason is not None or not self.mode.whole:
+            self.settle(0)
+
+    def _depth_of(self, key: Key) -> int:
+        """Changes that follow a whole book would uncover what was cut off it: only where none follow is it cut."""
+        return 0 if key[0] == "book_delta" and not self.mode.whole else self.depth
+
+    def _abandon(self) -> None:
+        """Drop all data; a Lag for each topic tells how many."""
+        lost = self.pull()
+        self.front.extend(self.inbox)
+        self.inbox.clear()
+        self.settled = 0
+        if self.hand is not None:
+            lost.append(self.hand)
+            self.hand = None
+        self.broken.clear()
+        self.dropped += len(lost)
+        for item in lost:
+            self.lag(self.key(item), "closed").count += 1
+
+    def _thin(self) -> None:
+        """Too many notices wait: keep the latest Status of each subscription. Gaps and Lags stay."""
+        seen: set[Key] = set()
+        for store in (self.inbox, self.front):
+            for _ in range(len(store)):
+                item = store.pop()
+                if isinstance(item, Status):
+                    place = (item.venue, item.symbol, item.channel)
+                    if place in seen:
+                        self.others -= 1
+                        self._replaced += 1
+                        continue
+                    seen.add(place)
+                store.appendleft(item)
+        self.settled = len(self.inbox)
+        self._thin_at = max(NOTICES_MAX, 2 * self.others)

@@ -1,103 +1,322 @@
 """The five ways of delivery: what becomes of what a consumer cannot take in time.
 
-- `drop_oldest`, `drop_newest`: beyond `bound` data events one end of the queue gives way, and a Lagged stands where they are missing.
-- `max_age(s)`: as drop_oldest; and what is older than `s` seconds (by `recv`) when it would be taken, expires.
+- `drop_oldest`, `drop_newest`: beyond `bound` data events one end of the queue gives way; a Lagged stands where they are missing.
+- `max_age(s)`: as drop_oldest; and what is older than `s` seconds by `recv` when its turn comes to be taken, expires.
 - `disconnect`: beyond the bound the box closes.
-- `conflate(ms)`: of each topic the latest, handed out `ms` after the first event of it that was not sent yet. Trades are merged, not
-  replaced: count, volume and notional are kept. Each bar (interval and start) stands for itself. For `book_delta` it is the whole
-  book as it is when taken. A Gap or Status ends the windows of its symbol, so that what came before it is read before it.
+- `conflate(ms)`: of each topic the latest, `ms` after the first event of it that was not handed out yet (0: at each take). Trades are
+  merged, not replaced: count, volume and notional are kept. Each bar, by interval and start, stands for itself. `book_delta` becomes
+  the whole book as it is when taken. A notice ends the windows of its symbol, so that what came before it is read before it. The
+  bound counts only what stands beside the one latest event of each topic: bars, and what a notice released.
 
-Changes of a book (`book_delta`) make sense in full only: once one is lost, the rest of that book's changes in the box are dropped with
-it (drop_newest keeps those before the loss), and the Lagged is followed at once by the whole book as it is when taken; or, while that
-is not LIVE, by nothing until it is, or a snapshot comes. Whole books for changes are never cut to a depth: the next change would
-uncover levels that the consumer was not given.
+A change of a book (`book_delta`) is worth something only with all others. Once one is lost, those of that book that still lie in the
+box are dropped too (drop_newest keeps what came before the loss), and the Lagged is followed at once by the whole book as it is when
+taken, or, while the book is not LIVE, by nothing until it is or a snapshot comes. Such a book is never cut to a depth: later changes
+would uncover levels that the consumer was not given.
 
-Next door: `mailbox.py` has the box around the queues of this room.
+Next door: `mailbox.py` has the box around these queues.
 """
 
 from __future__ import annotations
 
-from typing import TypeAlias
+import math
+from typing import TypeAlias, cast
 
 from msgspec.structs import replace
 
-from truetape.core.route.mailbox import Item, Key, Lag, Mode, Queue
-from truetape.model.event import Bar, Book, Gap, Lagged, Market, Status, Trade
+from truetape.core.route.mailbox import OUTSIDE, Item, Key, Lag, Mailbox, Mode
+from truetape.model.event import Bar, Book, Gap, Lagged, Market, Quote, Status, Ticker, Trade
 
-NEVER = -(1 << 62)
+Place: TypeAlias = tuple[type | str | int, ...]
+"""What a conflating box keeps one of: (class, venue, symbol), for bars also interval and start."""
 
 
-class Fifo(Queue):
-    """All modes that keep events as they are. `broken` has the books whose changes were lost and that wait for a whole state.
+class Held:
+    """The latest event of one place and since when it waits; of trades also the sums over those that it stands for."""
 
-        a change is lost ─► broken, a Lag in the box ── Lag taken, book LIVE ─► Lagged, whole book, changes again
-                                   ▲                └── Lag taken, not LIVE ─► Lagged, dark
-                                   └── a change comes and the book is LIVE ── dark ── a snapshot comes ─► Lagged if any, snapshot
+    __slots__ = ("count", "first_ts", "item", "notional", "since", "size")
 
-    `hand` is a whole book that was recalled and is the next to be taken; it stands above the bound. Items before `settled` were judged.
+    def __init__(self, item: Market, since: int) -> None:
+        self.item = item
+        self.since = since
+        self.count = 0
+        self.size = self.notional = 0.0
+        self.first_ts = 0
+
+    def merge(self, trade: Trade) -> None:
+        """One more trade; the first that is merged also brings in the one that waited alone."""
+        last = self.item
+        assert isinstance(last, Trade), "cannot happen because places are kept by class"
+        for one in (trade,) if self.count else (last, trade):
+            self.first_ts = self.first_ts or one.first_ts or one.ts
+            self.count += one.count
+            self.size += one.size
+            self.notional += one.size * (one.vwap if one.count > 1 else one.price)
+        self.item = trade
+
+    def event(self) -> Market:
+        """What the consumer reads."""
+        last = self.item
+        if not self.count or not isinstance(last, Trade):
+            return last
+        vwap = self.notional / self.size if self.size else last.price
+        last_ts = last.last_ts or last.ts
+        return replace(last, count=self.count, size=self.size, vwap=vwap, first_ts=self.first_ts, last_ts=last_ts)
+
+
+class Fifo(Mode, frozen=True):
+    """Events as they came. A box remembers in `broken` the books of which changes were lost:
+
+    change lost ─► broken, a Lag in the box ── taken, LIVE ─► Lagged, whole book (`hand`, above the bound), changes again
+                               ▲            └─ taken, not LIVE ─► Lagged, dark ── snapshot comes ─► snapshot, changes again
+                               └────────── a change comes and the book is LIVE again ─┘
     """
 
-    __slots__ = ("age", "broken", "cutting", "hand", "newest", "settled")
-
-    def __init__(self, bound: int, depth: int, *, newest: bool = False, cutting: bool = False, age: int = 0) -> None:
-        super().__init__(bound, depth)
-        self.newest = newest
-        self.cutting = cutting
-        self.age = age
-        self.broken: dict[Key, Lag] = {}
-        self.hand: Book | None = None
-        self.settled = 0
-
-    def settle(self, now: int) -> None:
-        over = self._data() - self.bound
-        if self.broken or (self.newest and (over > 0 or self.lags)):
-            self._sift()
-            over = self._data() - self.bound
+    def settle(self, box: Mailbox, now: int) -> None:
+        over = box.data() - box.bound
+        if box.broken or (self.name == "drop_newest" and (over > 0 or box.lags)):
+            self._sift(box)
+            over = box.data() - box.bound
         if over > 0:
-            if self.cutting:
-                self.burst = True
-            else:
-                self._shed()
-        if self.others > self.thin_at:
-            self.thin()
-        self.settled = len(self.inbox)
-        self.longest = max(self.longest, self._data())
-        self.eager = bool(self.broken)
+            if self.name == "disconnect":
+                box.close(f"too slow: more than {box.bound} events waited")
+                return
+            self._shed(box, over)
+        box.settled = len(box.inbox)
+        box.eager = bool(box.broken) or box.hand is not None
+        box.longest = max(box.longest, box.data())
 
-    def take(self, most: int, now: int) -> list[Market]:
-        inbox = self.inbox
-        if not (self.others or self.depth or self.age) and self.hand is None:
-            out = cast("list[Market]", list(inbox) if len(inbox) <= most else [inbox.popleft() for _ in range(most)])
-            if len(inbox) <= most == (self.settled > most): ...
-            return out
-        out = []
+    def take(self, box: Mailbox, most: int, now: int) -> list[Market]:
+        inbox, front = box.inbox, box.front
+        out: list[Market] = []
         while len(out) < most:
-            item: Item
-            if self.hand is not None:
-                item, self.hand = self.hand, None
-            elif self.age and inbox and self._stale(inbox[0], now - self.age):
-                continue
-            elif self.front:
-                item = self.front.popleft()
+            if box.hand is not None:
+                out.append(box.hand)
+                box.hand = None
+                box.delivered += 1
+            elif self.ns and inbox and is_older(inbox[0], now - self.ns):
+                box.expired += 1
+                self._lose(box, inbox.popleft(), "expired")
+            elif front:
+                self._give(box, front.popleft(), out)
             elif inbox:
-                item = inbox.popleft()
+                self._give(box, inbox.popleft(), out)
             else:
                 break
-            self._give(item, out)
-        self.settled = len(inbox)
+        box.settled = len(inbox)
         return out
 
-    def ready(self, now: int) -> bool:
-        return bool(self.inbox or self.front) or self.hand is not None
+    def _give(self, box: Mailbox, item: Item, out: list[Market]) -> None:
+        """To the consumer; a Lag calls for the whole book where changes of it were lost."""
+        if type(item) is not Lag:
+            give(box, item, out)
+            return
+        out.append(box.told(item))
+        if box.broken.get(item.key) is item:
+            box.hand = box.recall(item.key)
+            if box.hand is not None:
+                box.recalled += 1
+                del box.broken[item.key]
+            else:
+                item.dark, item.count = True, 0
+            box.eager = True
 
-    def queued(self) -> int:
-        return super().queued() + (self.hand is not None)
+    def _sift(self, box: Mailbox) -> None:
+        """Judge one by one what came since the last time."""
+        inbox = box.inbox
+        fresh = [inbox.pop() for _ in range(len(inbox) - box.settled)]
+        room = box.bound - box.data() - sum(type(item) in OUTSIDE for item in fresh)
+        for item in reversed(fresh):
+            if type(item) is Lag or type(item) in OUTSIDE:
+                inbox.append(item)
+                continue
+            key = box.key(item)
+            lag = box.broken.get(key)
+            if lag is not None and not self._heals(box, lag, cast("Book", item)):
+                box.dropped += 1
+                lag.count += 1
+            elif self.name != "drop_newest":
+                inbox.append(item)
+            elif room > 0:
+                room -= 1
+                box.lags.pop(key, None)
+                inbox.append(item)
+            else:
+                self._miss(box, key)
 
-    def started(self, topic: Topic) -> None:
-        changes = topic.kind == "book_delta"
-        super().started(topic)
-        ...
+    def _heals(self, box: Mailbox, lag: Lag, book: Book) -> bool:
+        """Whether a broken book is whole again with this. If it is a change, and the book is LIVE meanwhile, the Lag may recall it."""
+        if not lag.dark or not (book.snapshot or box.recall(lag.key) is not None):
+            return False
+        lag.dark = False
+        if book.snapshot:
+            del box.broken[lag.key]
+        if lag.count or not book.snapshot:
+            box.mark(lag, box.inbox)
+        return book.snapshot
 
-    def _data(self) -> int:
-        """Data events that the bound counts."""
-        return len(self.inbox) + len(self.front) - self.others
+    def _miss(self, box: Mailbox, key: Key) -> None:
+        """No room for the newest: a Lag stands behind all that lies here."""
+        lag = box.lags.get(key)
+        if lag is None:
+            lag = Lag(key, "dropped")
+            box.mark(lag, box.inbox)
+        lag.count += 1
+        box.dropped += 1
+        if key[0] == "book_delta":
+            box.broken[key] = lag
+
+    def _shed(self, box: Mailbox, over: int) -> None:
+        """The oldest give way."""
+        while over > 0:
+            item = box.inbox.popleft()
+            if type(item) in OUTSIDE:
+                box.front.append(item)
+            else:
+                box.dropped += 1
+                over -= 1 + self._lose(box, item, "dropped")
+
+    def _lose(self, box: Mailbox, item: Item, reason: str) -> int:
+        """The oldest of the inbox is gone for good: mark the place. Returns how many changes of the same book went with it."""
+        key = box.key(cast("Market", item))
+        lag = box.lag(key, reason)
+        lag.count += 1
+        if key[0] != "book_delta" or key in box.broken:
+            return 0
+        box.broken[key] = lag
+        gone = len(box.pull(key))
+        box.dropped += gone
+        lag.count += gone
+        return gone
+
+
+class Conflate(Mode, frozen=True):
+    """One item for each place; a box has them in `pending`, in the order in which their windows end."""
+
+    @property
+    def whole(self) -> bool:
+        return True
+
+    def settle(self, box: Mailbox, now: int) -> None:
+        pending = box.pending
+        for item in box.inbox:
+            if type(item) is Lag or type(item) in OUTSIDE:
+                self._release(box, cast("Gap | Status", item))  # only the front of a conflating box has Lags
+                box.front.append(item)
+                continue
+            place: Place = (type(item), item.venue, item.symbol)
+            if isinstance(item, Bar):
+                place += (item.interval, item.start)
+                box.bars[place] = None
+            held = pending.get(place)
+            if held is None:
+                pending[place] = Held(item, now)
+                continue
+            box.conflated += 1
+            if isinstance(item, Trade):
+                held.merge(item)
+            else:
+                held.item = item
+        box.inbox.clear()
+        self._shed(box)
+        box.eager = True
+        box.longest = max(box.longest, box.data() + len(pending))
+
+    def take(self, box: Mailbox, most: int, now: int) -> list[Market]:
+        out: list[Market] = []
+        while box.front and len(out) < most:
+            item = box.front.popleft()
+            if type(item) is Lag:
+                out.append(box.told(item))
+            else:
+                give(box, item, out)
+        due = now - self.ns
+        room = most - len(out)
+        places: list[Place] = []
+        for place, held in box.pending.items():
+            if held.since > due or len(places) >= room:
+                break
+            places.append(place)
+        for place in places:
+            box.bars.pop(place, None)
+            self._latest(box, box.pending.pop(place), out)
+        return out
+
+    def _latest(self, box: Mailbox, held: Held, out: list[Market]) -> None:
+        """What the consumer reads of a place: for changes of a book the book as it is now."""
+        key = box.key(held.item)
+        if key[0] != "book_delta":
+            give(box, held.event(), out)
+        elif (book := box.recall(key)) is not None:
+            give(box, book, out)
+        else:
+            box.dropped += 1
+            out.append(Lagged(key[1], key[2], key[0], 1, "not LIVE"))
+
+    def _release(self, box: Mailbox, notice: Gap | Status) -> None:
+        """What came before a notice is read before it. Not so changes of a book, for what they become is as new as the taking."""
+        where = (notice.venue, notice.symbol)
+        if isinstance(notice, Status) and not notice.channel:
+            places = [place for place in box.pending if place[1] == notice.venue]
+        else:
+            places = [(cls, *where) for cls in (Trade, Quote, Book, Ticker)]
+            places += [place for place in box.bars if place[1:3] == where]
+        for place in places:
+            held = box.pending.get(place)
+            if held is not None and box.key(held.item)[0] != "book_delta":
+                del box.pending[place]
+                box.bars.pop(place, None)
+                box.front.append(held.event())
+
+    def _shed(self, box: Mailbox) -> None:
+        """Beside the latest of each topic no more than the bound: the oldest that was released gives way, else the oldest bar."""
+        released = box.data()
+        while released + len(box.bars) > box.bound:
+            box.dropped += 1
+            if not released:
+                place = next(iter(box.bars))
+                del box.bars[place]
+                box.lag(box.key(box.pending.pop(place).item), "dropped").count += 1
+                continue
+            released -= 1
+            at = next(at for at, item in enumerate(box.front) if type(item) not in OUTSIDE)
+            key = box.key(cast("Market", box.front[at]))
+            del box.front[at]
+            if key not in box.lags:
+                lag = box.lag(key, "dropped")
+                box.front.pop()
+                box.front.insert(at, lag)
+            box.lags[key].count += 1
+
+
+def is_older(item: Item, oldest: int) -> bool:
+    """Whether this is data that was received before `oldest`."""
+    return not isinstance(item, Lag | Gap | Lagged | Status) and item.recv < oldest
+
+
+def give(box: Mailbox, item: Market, out: list[Market]) -> None:
+    """To the consumer, as it lay in the box."""
+    if type(item) in OUTSIDE:
+        box.others -= 1
+        out.append(item)
+    else:
+        box.delivered += 1
+        out.append(box.cut(item) if box.depth else item)
+
+
+drop_oldest = Fifo("drop_oldest")
+drop_newest = Fifo("drop_newest")
+disconnect = Fifo("disconnect")
+
+
+def conflate(ms: float = 0) -> Mode:
+    """The latest of each topic, `ms` milliseconds after the first that was not handed out yet; 0 is at each take."""
+    if not 0 <= ms < math.inf:
+        raise ValueError(f"conflate: expected ms of 0 or more, found {ms}")
+    return Conflate("conflate", round(ms * 1e6))
+
+
+def max_age(s: float) -> Mode:
+    """Nothing that was received more than `s` seconds before it is taken."""
+    if not 0 < s < math.inf:
+        raise ValueError(f"max_age: expected s above 0, found {s}")
+    return Fifo("max_age", max(1, round(s * 1e9)))
