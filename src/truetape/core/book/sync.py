@@ -45,8 +45,8 @@ class BookSync:
     """Keeps one book by its venue's rule. Read `state`, `reason`, `evidence`; `wants_snapshot` says that one must be asked for."""
 
     __slots__ = (
-        "_bad", "_buffer", "_checksum", "_numbers", "_pending", "_plain", "book", "counts", "depth", "evidence", "from_seq", "live", "reason",
-        "rule", "seq", "state", "to_seq", "verified", "wants_snapshot",
+        "_bad", "_behind", "_buffer", "_checksum", "_numbers", "_pending", "_plain", "book", "counts", "depth", "evidence",
+        "from_seq", "jumped", "live", "reason", "rule", "seq", "state", "to_seq", "verified", "wants_snapshot",
     )  # fmt: skip
 
     def __init__(self, rule: Rule, depth: int = 0) -> None:
@@ -66,7 +66,9 @@ class BookSync:
         self.to_seq = -1
         self.verified = 0  # recv of the last message that a number or checksum proved
         self.wants_snapshot = rule.snapshot == "rest"
+        self.jumped = ""  # why a numbered whole book left a gap that it heals itself; whoever tells of it empties this
         self._bad = 0
+        self._behind = -2  # the last old number among whole books
         self._buffer: deque[Book] = deque()
         self._pending: Book | None = None  # a fetched snapshot that no change has bridged yet
 
@@ -173,16 +175,7 @@ class BookSync:
         return self._take(event)
 
     def _take(self, event: Book) -> Sequence[Book]:
-        if (
-            self.live
-            and self._numbers != "none"
-            and event.seq >= 0
-            and event.seq == self.seq
-            and self.rule.snapshot != "whole"
-        ):
-            self.counts.duplicates += (
-                1  # the same state again (Bybit repeats its level-1 book): not news, and not a fault
-            )
+        if self.live and self._numbers != "none" and event.seq >= 0 and not self._news(event):
             return NOTHING
         self.book.replace(event.bids, event.asks, event.marks)
         self.counts.snapshots += 1
@@ -202,6 +195,27 @@ class BookSync:
             return NOTHING
         self._live()
         return (event,)
+
+    def _news(self, event: Book) -> bool:
+        """Whether a whole book may replace a LIVE one. Where every message is whole, one that jumped heals the gap it shows: `jumped`."""
+        if self.rule.snapshot != "whole":
+            if (
+                event.seq == self.seq
+            ):  # the same state again (Bybit repeats its level-1 book): not news, and not a fault
+                self.counts.duplicates += 1
+            return event.seq != self.seq
+        if self._in_order(event):
+            return True
+        if self.live:  # an old number: late or repeated, unless a second one follows it, when the venue counts anew
+            anew, self._behind = event.seq == self._behind + 1, event.seq
+            if not anew:
+                return False
+            self.from_seq, self.to_seq = self.seq, event.seq
+            self.counts.sequence_gaps += 1
+            self.fail("GAP", f"expected {self._expected()}, found {self._found(event)}: the venue counts anew")
+        self._behind = -2
+        self.jumped = self.reason
+        return True
 
     def _live(self) -> None:
         if self.state != "SYNCING" and not self.live:
@@ -310,6 +324,7 @@ class BookState(Struct):
     buffer: list[Book]
     pending: Book | None
     counts: BookCounts
+    behind: int = -2
 
 
 def save(sync: BookSync) -> BookState:
@@ -317,7 +332,7 @@ def save(sync: BookSync) -> BookState:
     return BookState(
         sync.book.bids(), sync.book.asks(), sync.book.marks(), sync.state, sync.reason, sync.evidence, sync.live, sync.seq,
         sync.from_seq, sync.to_seq, sync.verified, sync.depth, sync.wants_snapshot, sync._bad, list(sync._buffer), sync._pending,
-        sync.counts,
+        sync.counts, sync._behind,
     )  # fmt: skip
 
 
@@ -329,3 +344,4 @@ def load(sync: BookSync, saved: BookState) -> None:
     sync.seq, sync.from_seq, sync.to_seq, sync.verified = saved.seq, saved.from_seq, saved.to_seq, saved.verified
     sync.depth, sync.wants_snapshot, sync._bad = saved.depth, saved.wants_snapshot, saved.bad
     sync._buffer, sync._pending, sync.counts = deque(saved.buffer), saved.pending, saved.counts
+    sync._behind = saved.behind

@@ -96,7 +96,7 @@ class Judge:
             link.delay.add(now - ts)
         sync: BookSync = stream.sync  # type: ignore[assignment]  # streams under `books` have one
         published = sync.feed(event)
-        if sync.state != stream.state:
+        if sync.state != stream.state or sync.jumped:
             self._judge(link, stream, sync, now)
         if not published:
             if sync.wants_snapshot and link.session is not None:
@@ -150,6 +150,9 @@ class Judge:
         """The book's state changed: say so, and ask for a snapshot where one is needed."""
         if sync.state in ("GAP", "SUSPECT"):
             self.blind(stream, sync.reason, now, sync.from_seq, sync.to_seq)
+        if sync.jumped:
+            self.blind(stream, sync.jumped, now, sync.from_seq, sync.to_seq)
+            sync.jumped = ""
         if sync.state == "LIVE":
             link.desk.answered(stream.raw)
             stream.acked = True
