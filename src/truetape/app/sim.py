@@ -8,6 +8,7 @@ but for time stamps: the flow depends on the seed and the number of steps alone.
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib
 import signal
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from truetape.app.dialects import dialect
 from truetape.core.feed.counterpart import Answer, Counterpart, Dismissed, Reply, Subscribed, Unsubscribed
 from truetape.core.sim.faults import Fault, Script
 from truetape.core.sim.listing import listings
+from truetape.core.sim.loop import Loop
 from truetape.core.sim.market import Market
 from truetape.io.clock import now as clock
 from truetape.io.net.server import Peer, port_of, serve
@@ -49,6 +51,8 @@ class Options(Struct, frozen=True, kw_only=True):
     """Orders behind one book message; 0: as the venue (Binance collects several, Kraken sends each)."""
     faults: tuple[Fault, ...] = ()
     history: bool = False
+    pregenerate: int = 0
+    """Book changes to prepare and play in a loop, for load; 0: live order flow."""
 
 
 class Counts(Struct):
@@ -93,7 +97,8 @@ class Simulator:
         self._kind = counterpart(options.venue)
         self._orders = options.orders or self._kind.orders
         rows = listings(options.symbols, options.seed, self._kind.size_decimals, options.venue in SHARES)
-        self.market = Market(rows, dialect(options.venue).native, options.seed, now(), history=options.history)
+        market = Market(rows, dialect(options.venue).native, options.seed, now(), history=options.history)
+        self.market = Loop(market, options.pregenerate, self._orders, now()) if options.pregenerate else market
         self.script = Script(options.faults, now(), Random(f"{options.seed}:faults").random)
         self._clients: dict[Peer, _Client] = {}
         self._by_raw: dict[str, dict[_Client, None]] = {raw: {} for raw in self.market.listed}
@@ -265,5 +270,6 @@ async def until_stopped(options: Options, announce: Callable[[Simulator], None])
     loop.add_signal_handler(signal.SIGTERM, stop, 0)
     loop.add_signal_handler(signal.SIGINT, stop, 130)
     async with Simulator(options) as simulator:
+        gc.freeze()  # books live as long as we do: the collector need not walk them
         announce(simulator)
         return await stopped

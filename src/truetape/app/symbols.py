@@ -83,9 +83,13 @@ def resolve_feed(feed: FeedConfig, listed: Sequence[Instrument] = ()) -> Feed:
     asked = wants(feed, kind, url, listed)
     for want in asked:
         names[want.raw] = want.symbol
+    per_connection = feed.symbols_per_connection
+    if feed.connections:
+        symbols = len({want.raw for want in asked})
+        per_connection = min(per_connection or symbols, -(-symbols // feed.connections))
     return Feed(
         feed.name, feed.label or kind.name, feed.venue, kind, url, feed.rest_url or kind.rest_url, tuple(asked), names, timing(feed),
-        feed.subscribe == "url", feed.symbols_per_connection, feed.depth,
+        feed.subscribe == "url", per_connection, feed.depth,
     )  # fmt: skip
 
 

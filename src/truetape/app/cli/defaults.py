@@ -39,6 +39,7 @@ MEANING = {
     "dial_s": "TCP and TLS",
     "close_s": "close handshake",
     "messages_per_s": "what we send at most; unset: the venue's limit",
+    "connections": "spread the symbols over so many; 0: as few as the limits allow",
     "symbols_per_connection": "0: 500, or the venue's limit",
     "dir": "the tape's folder",
     "flush_ms": "group commit",

@@ -29,9 +29,22 @@ def sim(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one")] = 0,
     faults: Annotated[str, typer.Option(help="a fault such as close-1006@10s, or a file of them")] = "",
     print_config: Annotated[bool, typer.Option("--print-config", help="print a [[feeds]] stanza for it")] = False,
+    pregenerate: Annotated[
+        int, typer.Option(min=0, max=1_000_000, help="prepare so many changes and loop them, for load")
+    ] = 0,
+    key: Annotated[str, typer.Option(help="tickdb: the only API key accepted; without it, any")] = "",
 ) -> int:
     """Serve until SIGTERM (0) or Ctrl-C (130). Raises ConfigError for what cannot be simulated."""
-    options = Options(venue=venue, symbols=symbols, rate=rate, seed=seed, port=port, faults=tuple(script(faults)))
+    options = Options(
+        venue=venue,
+        symbols=symbols,
+        rate=rate,
+        seed=seed,
+        port=port,
+        faults=tuple(script(faults)),
+        pregenerate=pregenerate,
+        key=key,
+    )
     if print_config:
         sys.stdout.write(stanza(options))
         return 0

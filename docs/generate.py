@@ -1,0 +1,96 @@
+"""Makes the reference pages and the README's picture: `make docs`. The pages are made from the code; a test says when they are stale."""
+
+import asyncio
+import contextlib
+import io
+import re
+import sys
+import tempfile
+from pathlib import Path
+
+import typer
+from rich.console import Console
+
+from truetape.app.cli import defaults, demo, screen
+from truetape.app.cli.main import app
+from truetape.app.live import Gateway
+from truetape.core.route.modes import conflate, drop_oldest
+
+HERE = Path(__file__).parent
+PICTURE_AFTER_S = 6.0
+
+
+def config_page() -> str:
+    """`docs/config.md`: the commented defaults."""
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text):
+        defaults.config(True)
+    return f"# Configuration\n\nOne TOML file. This page is `truetape config --defaults`.\n\n```toml\n{text.getvalue().rstrip()}\n```\n"
+
+
+def cli_page() -> str:
+    """`docs/cli.md`: every command, its arguments and options."""
+    parts = [
+        "# Command line",
+        "Data go to stdout, progress and logs to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 130 Ctrl-C.",
+    ]
+    top = typer.main.get_command(app)
+    for name, command in sorted(top.commands.items()):  # type: ignore[attr-defined]  # the top is a group
+        rows = [f"## truetape {name}", (command.help or "").strip(), ""]
+        for param in command.params:
+            if param.name != "help":
+                spelled = ", ".join(param.opts) if param.param_type_name == "option" else (param.name or "").upper()
+                default = (
+                    ""
+                    if param.default in (None, "", False, 0) or callable(param.default)
+                    else f" (default {param.default})"
+                )
+                rows.append(f"- `{spelled}`: {getattr(param, 'help', None) or ''}{default}".rstrip(": "))
+        parts.append("\n".join(rows).rstrip())
+    return "\n\n".join(parts) + "\n"
+
+
+async def picture() -> str:
+    """Run the demo's venues and gateway for some seconds; its screen as SVG, without fonts from elsewhere."""
+    processes, venues = [], []
+    try:
+        for venue, symbols, rate in demo.VENUES:
+            process, said = demo.start(venue, symbols, rate)
+            processes.append(process)
+            venues.append(said)
+        with tempfile.TemporaryDirectory() as folder:
+            async with (
+                Gateway(demo.configuration(venues, Path(folder) / "tape")) as gateway,
+                asyncio.TaskGroup() as group,
+            ):
+                group.create_task(
+                    demo.Meter().read(gateway.subscribe("*", ["book", "trade"], mode=drop_oldest, name="strategy"))
+                )
+                group.create_task(
+                    demo.Meter().read(
+                        gateway.subscribe("*", ["book", "trade"], mode=conflate(ms=250), name="dashboard")
+                    )
+                )
+                await asyncio.sleep(PICTURE_AFTER_S)
+                console = Console(record=True, width=160, height=46, file=io.StringIO())
+                console.print(screen.whole(gateway, f"{sum(gateway.pump.digest.counts().values()):,} events"))
+                drawn = console.export_svg(title="truetape demo")
+                for box in list(gateway.boxes):
+                    gateway.release(box, "done")
+    finally:
+        for process in processes:
+            process.terminate()
+            process.wait(10)
+    return re.sub(r"@font-face \{.*?\}\s*", "", drawn, flags=re.DOTALL)
+
+
+def main() -> None:
+    """Write the pages; `--picture` also runs the demo for the picture."""
+    (HERE / "config.md").write_text(config_page(), encoding="utf-8")
+    (HERE / "cli.md").write_text(cli_page(), encoding="utf-8")
+    if "--picture" in sys.argv:
+        (HERE / "demo.svg").write_text(asyncio.run(picture()), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
