@@ -18,6 +18,7 @@ from truetape.core.feed.write import decimal, rfc3339, steps
 from truetape.core.route.pump import Pump
 from truetape.core.sim.flow import LEVELS_MIN
 from truetape.core.sim.listing import listings
+from truetape.core.sim.loop import Loop
 from truetape.core.sim.market import Market
 from truetape.core.sim.matching import MatchingBook
 from truetape.venues._serve_kraken import checksum
@@ -185,6 +186,32 @@ def test_generated_symbols_follow_the_known_ones() -> None:
     assert rows[29].symbol == "S0030-USDT"
     assert len({row.symbol for row in rows}) == 30
     assert [row.symbol for row in listings(4, 1, 8, shares=True)] == ["BTC-USDT", "AAPL.US", "ETH-USDT", "NVDA.US"]
+
+
+def test_a_loop_goes_there_and_back_again() -> None:
+    rows = market()
+    loop = Loop(rows, 200, 2, T0)
+    opening = {raw: loop.levels(raw) for raw in loop.listed}
+    assert opening == {raw: market().levels(raw) for raw in loop.listed}
+    path = [opening]
+    last = {raw: listed.seq for raw, listed in loop.listed.items()}
+    for i in range(1000):
+        change = loop.step(T0 + i)
+        assert (
+            change.first == last[change.raw] + 1
+            and change.seq == change.first + len(change.bids) + len(change.asks) - 1
+        )
+        last[change.raw] = change.seq
+        path.append({raw: loop.levels(raw) for raw in loop.listed})
+    assert path[400] == path[800] == opening != path[200]
+    assert path[200] == path[600] == {raw: rows.levels(raw) for raw in rows.listed}
+    assert path[199] == path[201] and path[17] == path[383] == path[417]
+    assert [trade.id for trade in loop.listed["BTC/USDT"].prints] == list(range(*_ids(loop, "BTC/USDT")))
+
+
+def _ids(loop: Loop, raw: str) -> tuple[int, int]:
+    prints = loop.listed[raw].prints
+    return prints[0].id, prints[-1].id + 1
 
 
 # A client of ours before a simulated venue, with no socket between them
@@ -466,6 +493,21 @@ def test_our_tickdb_client_holds_the_true_top() -> None:
     seen = table.pump.digest.counts()
     assert min(seen[kind] for kind in ("book", "trade", "ticker")) > 1000
     assert table.link.counts.errors == table.link.counts.damaged == table.link.counts.ignored == 0
+
+
+@pytest.mark.parametrize("venue", ["kraken", "binance", "tickdb"])
+def test_a_loop_is_as_true_as_live_flow(venue: str) -> None:
+    table = Table(venue, Loop(market(venue), 300, 3, T0), depth=10)
+    table.ask(table.link.dialect.subscribe(table.wants))
+    for want in table.wants if venue == "binance" else []:
+        if want.channel == "book":
+            table.fetch(want)
+    for _ in range(30):
+        table.run(70)
+        table.agrees(0 if venue == "binance" else 10)
+    counts = [stream.sync.counts for stream in table.link.streams.values() if stream.sync is not None]
+    assert sum(count.checksums_failed + count.sequence_gaps for count in counts) == 0
+    assert table.link.counts.errors == table.link.counts.damaged == 0
 
 
 @pytest.mark.parametrize("venue", ["kraken", "binance"])

@@ -29,10 +29,11 @@ from truetape.io.net.server import Peer, port_of, serve
 SECOND = 1_000_000_000
 BEAT_S = 0.002
 """How often due messages are made: at most this late, at most this many together."""
+TURN_MAX = 500
+"""Messages of one turn; what is due beyond waits for the next, so that clients are heard in between."""
 CATCH_UP = SECOND // 4
 """What was missed beyond this is not made up for, but counted as late."""
 TICK_EVERY = SECOND // 10
-BACKLOG_MAX = 32 * 1024 * 1024
 VENUES = ("binance", "kraken", "tickdb")
 """Venues whose other side we speak."""
 SHARES = ("tickdb",)
@@ -50,6 +51,8 @@ class Options(Struct, frozen=True, kw_only=True):
     orders: int = 0
     """Orders behind one book message; 0: as the venue (Binance collects several, Kraken sends each)."""
     faults: tuple[Fault, ...] = ()
+    backlog_max: int = 32 * 1024 * 1024
+    """Bytes that may wait for a client that does not read; then it is cut."""
     history: bool = False
     pregenerate: int = 0
     """Book changes to prepare and play in a loop, for load; 0: live order flow."""
@@ -126,7 +129,7 @@ class Simulator:
 
     async def __aenter__(self) -> Simulator:
         try:
-            self._server = await serve(self, "127.0.0.1", self.port, backlog_max=BACKLOG_MAX)
+            self._server = await serve(self, "127.0.0.1", self.port, backlog_max=self.options.backlog_max)
         except OSError as error:
             raise ConfigError(
                 f"port: expected one that is free, found {self.port}: {error.strerror or error}"
@@ -208,7 +211,7 @@ class Simulator:
         missed = due - counts.messages - counts.late - max(1, int(rate * CATCH_UP / SECOND))
         if missed > 0:
             counts.late += missed
-        self._steps(due - counts.late, now)
+        self._steps(min(due - counts.late, counts.messages + TURN_MAX), now)
         if now >= self._next_tick:
             self._next_tick = now + TICK_EVERY
             self._tick(now)

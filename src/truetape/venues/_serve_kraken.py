@@ -214,10 +214,7 @@ class Counterpart:
         frames: list[Native] = []
         if change.prints:
             if sub.trade:
-                frame = change.made.get(("trade", 0))
-                if frame is None:
-                    frame = change.made["trade", 0] = _trades(listed, change.prints, "update")
-                frames.append(("trade", frame))
+                frames.append(("trade", _trades(listed, change.prints, "update")))
             frames += [("bar", self._ohlc(listed, minutes, "update", now)) for minutes in sub.intervals]
         if sub.depth and (head := self._book(listed, sub, change)):
             frames.append(("book", b'%b%b"}]}' % (head, rfc3339(now).encode())))

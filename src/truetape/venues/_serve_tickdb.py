@@ -19,6 +19,7 @@ from truetape.core.feed.counterpart import (
     Dismissed,
     Listed,
     Native,
+    Print,
     Reply,
     Steps,
     Subscribed,
@@ -131,14 +132,15 @@ class Counterpart:
         frames: list[Native] = []
         listed = self.listed[change.raw]
         channels = self.held.get(change.raw, {})
-        for channel in CHANNELS[::-1]:
-            if channel not in channels or (channel != "depth" and not change.prints):
-                continue
-            frame = change.made.get((channel, 0))
-            if frame is None:
-                write = {"trade": _trades, "depth": _whole, "ticker": _last}[channel]
-                frame = change.made[channel, 0] = write(listed, change, now)
-            frames.append((OURS[channel], frame))
+        if change.prints and "trade" in channels:
+            frames.append(("trade", _trades(listed, change.prints)))
+        if "depth" in channels:
+            head = change.made.get(("depth", 0))
+            if head is None:
+                head = change.made["depth", 0] = _depth_head(listed, DEPTH, '"cmd":"depth"')
+            frames.append(("book", b"%b%d}}" % (head, now // MS)))
+        if change.prints and "ticker" in channels:
+            frames.append(("ticker", _ticker(listed, now)))
         return frames
 
     def tick(self, now: int) -> list[Native]:
@@ -161,15 +163,10 @@ class Counterpart:
             return _available(listed, query, int(limit), int(offset))
         if path == "/v1/market/depth":
             row = listed.get(query.get("symbol", ""))
-            return (
-                _reply(404, 2002, None)
-                if row is None
-                else Reply(200, _depth(row, now, min(int(limit), DEPTH_MAX), rest=True))
-            )
+            if row is None:
+                return _reply(404, 2002, None)
+            return Reply(200, _depth(row, now, min(int(limit), DEPTH_MAX), '"code":0,"message":"success"'))
         return _reply(404, 2001, None)
-
-
-OURS = {"trade": "trade", "depth": "book", "ticker": "ticker"}
 
 
 def _answer(cmd: str, code: int, more: str = "") -> bytes:
@@ -180,30 +177,26 @@ def _reply(status: int, code: int, data: object) -> Reply:
     return Reply(status, _encode({"code": code, "message": CODES.get(code, "success"), "data": data}))
 
 
-def _depth(listed: Listed, now: int, depth: int = DEPTH, rest: bool = False) -> bytes:
-    head = '"code":0,"message":"success"' if rest else '"cmd":"depth"'
+def _depth_head(listed: Listed, depth: int, head: str) -> bytes:
+    """A whole book but its time."""
     return (
         f'{{{head},"data":{{"symbol":"{listed.instrument.raw}","bids":[{_levels(listed, listed.bids.top(depth))}],'
-        f'"asks":[{_levels(listed, listed.asks.top(depth))}],"timestamp":{now // MS}}}}}'
+        f'"asks":[{_levels(listed, listed.asks.top(depth))}],"timestamp":'
     ).encode()
 
 
-def _whole(listed: Listed, change: Change, now: int) -> bytes:
-    return _depth(listed, now)
+def _depth(listed: Listed, now: int, depth: int = DEPTH, head: str = '"cmd":"depth"') -> bytes:
+    return b"%b%d}}" % (_depth_head(listed, depth, head), now // MS)
 
 
-def _trades(listed: Listed, change: Change, now: int) -> bytes:
+def _trades(listed: Listed, prints: list[Print]) -> bytes:
     places, digits = listed.instrument.price_decimals, listed.instrument.size_decimals
     rows = ",".join(
         f'{{"id":"{trade.id + 1}","price":"{decimal(trade.price, places)}","quantity":"{decimal(trade.size, digits)}",'
         f'"side":"{trade.side}","timestamp":{trade.ts // MS}}}'
-        for trade in change.prints
+        for trade in prints
     )
     return f'{{"cmd":"trade","data":{{"symbol":"{listed.instrument.raw}","trades":[{rows}]}}}}'.encode()
-
-
-def _last(listed: Listed, change: Change, now: int) -> bytes:
-    return _ticker(listed, now)
 
 
 def _ticker(listed: Listed, now: int) -> bytes:

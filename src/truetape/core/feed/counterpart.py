@@ -74,7 +74,7 @@ class Change(Struct, gc=False):
     """What one input did to one symbol: levels with their new whole size, in the order touched, and trades.
 
     `first` to `seq` number the changed levels without a hole, so that a symbol's next change starts at `seq + 1`. `made` is where
-    encoders keep what they already wrote of this change, for the next client that wants the same.
+    encoders keep what they already wrote of its levels, for the next client that wants the same: nothing that tells a time or number.
     """
 
     raw: str

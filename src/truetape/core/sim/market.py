@@ -48,7 +48,7 @@ class Market:
             self._flows.append((flow, listed))
             if self._history is not None:
                 self._history[instrument.raw] = []
-                self._opening[instrument.raw] = (_copy(book.bids), _copy(book.asks))
+                self._opening[instrument.raw] = (copy_of(book.bids), copy_of(book.asks))
         # some symbols are busier than others: the first gets about ten times the share of the last
         self._weights = list(accumulate(1 / (1 + 9 * i / max(1, len(rows))) for i in range(len(rows))))
 
@@ -78,13 +78,13 @@ class Market:
     def levels(self, raw: str, depth: int = 0) -> tuple[list[TextLevel], list[TextLevel]]:
         """The oracle: bids and asks now, best first, as text with every digit."""
         listed = self.listed[raw]
-        return _texts(listed, listed.bids, depth), _texts(listed, listed.asks, depth)
+        return texts(listed, listed.bids, depth), texts(listed, listed.asks, depth)
 
     def levels_at(self, raw: str, seq: int, depth: int = 0) -> tuple[list[TextLevel], list[TextLevel]]:
         """The same, as it was after the change that ended with `seq`; needs `history`. ValueError where no change ended there."""
         if self._history is None:
             raise ValueError("the market keeps no history")
-        bids, asks = (_copy(side) for side in self._opening[raw])
+        bids, asks = (copy_of(side) for side in self._opening[raw])
         last = FIRST_SEQ
         for change in self._history[raw]:
             if last >= seq:
@@ -96,16 +96,18 @@ class Market:
         if last != seq:
             raise ValueError(f"{raw}: expected the last number of a change, found {seq}")
         listed = self.listed[raw]
-        return _texts(listed, bids, depth), _texts(listed, asks, depth)
+        return texts(listed, bids, depth), texts(listed, asks, depth)
 
 
-def _copy(side: Ladder) -> Ladder:
+def copy_of(side: Ladder) -> Ladder:
+    """The levels alone, in a ladder of their own."""
     ladder = Ladder(side.sign)
     ladder.keys = side.keys[:]
     ladder.sizes = dict(side.sizes)
     return ladder
 
 
-def _texts(listed: Listed, side: Ladder, depth: int) -> list[TextLevel]:
+def texts(listed: Listed, side: Ladder, depth: int) -> list[TextLevel]:
+    """The best levels of a side as text."""
     places, digits = listed.instrument.price_decimals, listed.instrument.size_decimals
     return [(decimal(price, places), decimal(size, digits)) for price, size in side.top(depth)]

@@ -72,6 +72,8 @@ class Peer(WSListener):
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         """picows: one frame, perhaps a part of a message."""
         kind = frame.msg_type
+        if self.transport is None:
+            return  # it was broken off: what had already come is nobody's
         if kind is CLOSE:
             transport.send_close(frame.get_close_code())
             transport.disconnect()
@@ -124,13 +126,13 @@ class Peer(WSListener):
         """Break it without a word: the client sees 1006."""
         if self.transport is not None:
             self.transport.underlying_transport.abort()
+            self.transport = None
 
     def freeze(self, frozen: bool) -> None:
         """Neither read nor write any more, or again: half open."""
         if self.transport is not None:
             self.frozen = frozen
             pipe = self.transport.underlying_transport
-            assert isinstance(pipe, asyncio.Transport), "a socket's transport can pause"
             (pipe.pause_reading if frozen else pipe.resume_reading)()
 
 
