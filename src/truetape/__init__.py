@@ -39,10 +39,13 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "open":
-        return importlib.import_module("truetape.app.live").open_gateway
-    if name in _WHERE:
-        return getattr(importlib.import_module(_WHERE[name]), name)
-    raise AttributeError(f"module 'truetape' has no attribute {name!r}")
+        found = importlib.import_module("truetape.app.live").open_gateway
+    elif name in _WHERE:
+        found = getattr(importlib.import_module(_WHERE[name]), name)
+    else:
+        raise AttributeError(f"module 'truetape' has no attribute {name!r}")
+    globals()[name] = found  # looked up once: the next use is as quick as any name
+    return found
 
 
 def __dir__() -> list[str]:

@@ -159,7 +159,7 @@ class Gateway:
         gc.collect()
         gc.freeze()
         self._thresholds = gc.get_threshold()
-        gc.set_threshold(50_000, 50, 100)
+        gc.set_threshold(200_000, 100, 1000)
 
     def _refuse_missing_secrets(self) -> None:
         """A key that cannot be read now is a mistake of the configuration, told before anything is dialed."""

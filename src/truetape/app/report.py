@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 from truetape.core.feed.health import Stream
@@ -44,7 +45,7 @@ def _book(stream: Stream, levels: int) -> dict[str, Any]:
     }
 
 
-def gaps(found: list[Gap]) -> list[dict[str, Any]]:
+def gaps(found: Iterable[Gap]) -> list[dict[str, Any]]:
     """Gaps merged with what became of them: one row each, `recovered` as it was at the end."""
     rows: dict[tuple[str, str, str, int], dict[str, Any]] = {}
     for gap in found:

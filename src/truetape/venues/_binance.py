@@ -20,10 +20,12 @@ from truetape.core.feed.venue import (
     Decoded,
     Ignored,
     Leaving,
+    Millis,
     RawLevel,
     Rejected,
     Size,
     Want,
+    Whole,
 )
 from truetape.model.event import Bar, Book, Market, Quote, Ticker, Trade
 from truetape.model.instrument import Instrument
@@ -32,7 +34,7 @@ MS = 1_000_000
 
 
 class _Kline(Struct, gc=False):
-    t: int = 0
+    t: Millis = 0
     s: str = ""
     i: str = ""
     o: Size = 0.0
@@ -41,7 +43,7 @@ class _Kline(Struct, gc=False):
     l: Size = 0.0  # noqa: E741  the venue's own name
     v: Size = 0.0
     q: Size = 0.0
-    n: int = 0
+    n: Whole = 0
     x: bool = False
 
 
@@ -54,17 +56,17 @@ class _Data(Struct, gc=False):
     """Every event of interest in one struct: cheaper than choosing a decoder. `b` and `a` are levels or prices, or an id in aggTrade."""
 
     e: str = ""
-    E: int = 0
-    T: int = 0
+    E: Millis = 0
+    T: Millis = 0
     s: str = ""
-    U: int = -1
-    u: int = -1
-    pu: int = -1
+    U: Whole = -1
+    u: Whole = -1
+    pu: Whole = -1
     b: Size | list[RawLevel] = 0.0
     a: Size | list[RawLevel] = 0.0
     B: Size = 0.0
     A: Size = 0.0
-    t: int = 0
+    t: Whole = 0
     p: float = 0.0
     q: Size = 0.0
     m: bool = False
@@ -95,10 +97,10 @@ class _Wrapped(Struct, gc=False):
 
 
 class _Depth(Struct, gc=False):
-    lastUpdateId: int
+    lastUpdateId: Whole
     bids: list[RawLevel]
     asks: list[RawLevel]
-    T: int = 0
+    T: Millis = 0
 
 
 class _Filter(Struct, gc=False):

@@ -41,13 +41,15 @@ class OrderBook:
             bids[:] = [level for level in bids if level[1]]
         if not all([size for _, size in asks]):  # noqa: C419
             asks[:] = [level for level in asks if level[1]]
-        bids.sort(reverse=True)
-        asks.sort()
-        self._whole = (bids, asks)
+        self.take(bids, asks)
         self._sum = None
 
     def take(self, bids: list[Level], asks: list[Level]) -> None:
-        """Take a whole book that has no empty levels and no marks: the quick way of `replace`."""
+        """Take a whole book that has no empty levels and no marks: the quick way of `replace`. Of a price that stands twice the last holds."""
+        if len(dict(bids)) != len(bids):
+            bids[:] = dict(bids).items()
+        if len(dict(asks)) != len(asks):
+            asks[:] = dict(asks).items()
         bids.sort(reverse=True)
         asks.sort()
         self._whole = (bids, asks)

@@ -25,6 +25,9 @@ BUFFER_MAX = 5_000
 SUSPECT_AFTER = 3
 """Checksums that fail in a row before the stream itself is in doubt."""
 
+RESTART_AFTER = 20
+"""Old numbers in a row, with nothing new between them, are no repetition but a count that began anew."""
+
 NOTHING: tuple[Book, ...] = ()
 
 
@@ -45,15 +48,33 @@ class BookSync:
     """Keeps one book by its venue's rule. Read `state`, `reason`, `evidence`; `wants_snapshot` says that one must be asked for."""
 
     __slots__ = (
-        "_bad", "_behind", "_buffer", "_checksum", "_numbers", "_pending", "_plain", "book", "counts", "depth", "evidence",
-        "from_seq", "jumped", "live", "reason", "rule", "seq", "state", "to_seq", "verified", "wants_snapshot",
+        "_bad",
+        "_behind",
+        "_buffer",
+        "_checksum",
+        "_numbers",
+        "_old",
+        "_pending",
+        "book",
+        "counts",
+        "depth",
+        "evidence",
+        "from_seq",
+        "jumped",
+        "live",
+        "reason",
+        "rule",
+        "seq",
+        "state",
+        "to_seq",
+        "verified",
+        "wants_snapshot",
     )  # fmt: skip
 
     def __init__(self, rule: Rule, depth: int = 0) -> None:
         self.rule = rule
         self._numbers = rule.numbers
         self._checksum = rule.checksum
-        self._plain = rule.snapshot == "whole" and rule.numbers == "none" and rule.checksum is None and not rule.counter
         self.depth = depth  # what the venue maintains; 0 all or not known yet
         self.book = OrderBook()
         self.counts = BookCounts()
@@ -68,14 +89,13 @@ class BookSync:
         self.wants_snapshot = rule.snapshot == "rest"
         self.jumped = ""  # why a numbered whole book left a gap that it heals itself; whoever tells of it empties this
         self._bad = 0
+        self._old = 0  # changes in a row whose numbers lie behind
         self._behind = -2  # the last old number among whole books
         self._buffer: deque[Book] = deque()
         self._pending: Book | None = None  # a fetched snapshot that no change has bridged yet
 
     def feed(self, event: Book) -> Sequence[Book]:
         """Judge one book message; returns what may be published. Afterwards read `state`."""
-        if self._plain:
-            return self._replace(event)
         if event.snapshot:
             return self._snapshot(event)
         if not self.live:
@@ -83,18 +103,6 @@ class BookSync:
         if self._numbers != "none" and not self._in_order(event):
             return NOTHING
         return (event,) if self._apply(event) else NOTHING
-
-    def _replace(self, event: Book) -> Sequence[Book]:
-        """Whole books that nothing numbers or checks: the last one is the book, if it is not crossed."""
-        bids, asks = event.bids, event.asks
-        self.book.take(bids, asks)
-        self.counts.snapshots += 1
-        if bids and asks and bids[0][0] >= asks[0][0]:
-            self.fail("GAP", "crossed: the best bid is not below the best ask")
-            return NOTHING
-        if not self.live:
-            self._live()
-        return (event,)
 
     def _in_order(self, event: Book) -> bool:
         """True when this change follows the last; otherwise it was a duplicate, or a gap was declared."""
@@ -109,7 +117,8 @@ class BookSync:
             return True
         if seq < 0 and event.first < 0 and event.prev < 0:
             return True  # this message was not numbered: nothing can be proved, and nothing is missing for certain
-        if seq <= last and event.prev < last:
+        if seq <= last and event.prev < last and self._old < RESTART_AFTER:
+            self._old += 1
             self.counts.duplicates += 1
             return False
         self.from_seq, self.to_seq = last, event.first if event.first >= 0 else seq
@@ -130,6 +139,7 @@ class BookSync:
     def _apply(self, event: Book) -> bool:
         """Apply one change to a LIVE book and prove it; False when the proof failed."""
         book = self.book
+        self._old = 0
         book.apply(event.bids, event.asks)
         self.counts.updates += 1
         if event.seq >= 0:
@@ -302,6 +312,30 @@ class BookSync:
     def trusted_depth(self) -> int:
         """How many levels the venue maintains; 0 means all of them."""
         return self.depth or self.rule.trusted_depth
+
+
+class WholeSync(BookSync):
+    """Whole books that nothing numbers or checks: the last one is the book, if it is not crossed."""
+
+    __slots__ = ()
+
+    def feed(self, event: Book) -> Sequence[Book]:
+        """Take it; see `BookSync.feed`."""
+        bids, asks = event.bids, event.asks
+        self.book.take(bids, asks)
+        self.counts.snapshots += 1
+        if bids and asks and bids[0][0] >= asks[0][0]:
+            self.fail("GAP", "crossed: the best bid is not below the best ask")
+            return NOTHING
+        if not self.live:
+            self._live()
+        return (event,)
+
+
+def make(rule: Rule, depth: int = 0) -> BookSync:
+    """The keeper that a venue's rule needs."""
+    plain = rule.snapshot == "whole" and rule.numbers == "none" and rule.checksum is None and not rule.counter
+    return WholeSync(rule, depth) if plain else BookSync(rule, depth)
 
 
 class BookState(Struct):

@@ -5,35 +5,53 @@ A delay below zero is a clock that runs behind the venue's, not an error: it is 
 
 from __future__ import annotations
 
+from collections import Counter
+from itertools import repeat
+from operator import rshift
+
+STEP = 13
+"""Noted durations are counted in steps of 2^13 ns."""
+
 
 class Histogram:
     """Counts of durations; percentiles are the upper edge of a bucket (at most 12.5 % above the true value)."""
 
-    __slots__ = ("buckets", "largest", "negative", "total")
+    __slots__ = ("buckets", "largest", "negative", "note", "pending", "total")
 
     def __init__(self) -> None:
         self.buckets: dict[int, int] = {}
+        self.pending: list[int] = []
+        self.note = self.pending.append  # for the hot path: counted at the next `fold`, as 8 µs steps
         self.negative = 0
         self.total = 0
         self.largest = 0
 
-    def add(self, ns: int) -> None:
-        """Count one duration."""
-        self.total += 1
+    def fold(self) -> None:
+        """Count what was noted: equal ones together, for in a busy quarter of a second most are."""
+        pending = self.pending
+        if pending:
+            for step, times in Counter(map(rshift, pending, repeat(STEP))).items():
+                self.add((step << STEP) + (1 << (STEP - 1)) if step >= 0 else -1, times)
+            self.largest = max(self.largest, *pending)
+            pending.clear()
+
+    def add(self, ns: int, times: int = 1) -> None:
+        """Count one duration, or several equal ones."""
+        self.total += times
         if ns > self.largest:
             self.largest = ns
         if ns < 8:
             if ns < 0:
-                self.negative += 1
+                self.negative += times
                 return
             index = ns
         else:
             bits = ns.bit_length()
             index = (bits << 3) + ((ns >> (bits - 4)) & 7)
         try:
-            self.buckets[index] += 1
+            self.buckets[index] += times
         except KeyError:
-            self.buckets[index] = 1
+            self.buckets[index] = times
 
     @staticmethod
     def edge(index: int) -> int:
@@ -43,6 +61,7 @@ class Histogram:
 
     def percentile(self, share: float) -> int | None:
         """The value in ns that this share (0..1) of the counted durations does not exceed; None when nothing was counted."""
+        self.fold()
         if not self.total:
             return None
         rank = share * self.total - self.negative

@@ -19,6 +19,10 @@ Price: TypeAlias = Annotated[float, Meta(gt=0, lt=1e300)]
 Size: TypeAlias = Annotated[float, Meta(ge=0, lt=1e300)]
 """For wire structs: the decoder itself refuses NaN, infinities and negative numbers (6 ns a number)."""
 
+Whole: TypeAlias = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+Millis: TypeAlias = Annotated[int, Meta(ge=0, lt=9_223_372_036_855)]
+"""Numbers of messages, and milliseconds whose nanoseconds fit 64 bits: a larger one is no number of a venue, and fits no tape."""
+
 RawLevel: TypeAlias = tuple[Price, Size]
 WholeLevel: TypeAlias = tuple[Price, Annotated[float, Meta(gt=0, lt=1e300)]]
 """For venues whose every book message is a whole book: their dialects hand over no empty levels."""

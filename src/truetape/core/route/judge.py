@@ -6,7 +6,8 @@ what is published. Everything here is called by the pump and returns through `ef
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from truetape.core.book.sync import BookSync
@@ -19,6 +20,10 @@ from truetape.core.route.link import Link
 from truetape.core.route.router import Router
 from truetape.model.effect import Effect, Fetch
 from truetape.model.event import Bar, Book, Gap, Market, Quote, Status, Ticker, Trade
+from truetape.model.reason import remedy
+
+GAPS_MAX = 100_000
+"""Gaps kept for a report; older ones are forgotten, for a gateway runs for months."""
 
 
 class Judge:
@@ -29,7 +34,7 @@ class Judge:
         self.digest = digest
         self.effects = effects
         self.flow = flow
-        self.gaps: list[Gap] = []
+        self.gaps: deque[Gap] = deque(maxlen=GAPS_MAX)
         self._chunk = digest.chunk
         self.handlers: dict[type, Callable[[Link, Any, int], None]] = {
             Trade: self._data, Quote: self._data, Ticker: self._data, Bar: self._data, Book: self.book, Accepted: self._accepted,
@@ -72,7 +77,7 @@ class Judge:
         if stream.state != "LIVE":
             self._flows(link, stream, now)
         if event.ts:
-            link.delay.add(now - event.ts)
+            link.delay.note(now - event.ts)
         if stream.flow is not None:
             stream.flow.add(event)
         self._publish(stream.topic, event)
@@ -93,11 +98,11 @@ class Judge:
         stream.count += 1
         if ts := event.ts:
             stream.last_ts = ts
-            link.delay.add(now - ts)
+            link.delay.note(now - ts)
         sync: BookSync = stream.sync  # type: ignore[assignment]  # streams under `books` have one
         published = sync.feed(event)
         if sync.state != stream.state or sync.jumped:
-            self._judge(link, stream, sync, now)
+            self._judge(link, stream, sync, now, now - interval)
         if not published:
             if sync.wants_snapshot and link.session is not None:
                 self._want_snapshot(link, stream, sync, now)
@@ -110,17 +115,14 @@ class Judge:
             for book in published:
                 self.router.publish(stream.topic_delta, book)
         topic = stream.topic
-        if topic.puts and (state := self._state(stream, sync, topic.depth, published)) is not None:
-            self.router.publish(topic, state)
-
-    @staticmethod
-    def _state(stream: Stream, sync: BookSync, depth: int, published: Sequence[Book]) -> Book | None:
-        """The whole book after a message; the message itself where it was the whole book and no deeper than wanted."""
-        book = published[-1]
-        shallow = not depth or (len(book.bids) <= depth and len(book.asks) <= depth)
-        if book.snapshot and shallow and stream.state == "LIVE":
-            return book
-        return whole(stream, sync, depth)
+        if topic.puts:
+            last, depth = published[-1], topic.depth
+            if not last.snapshot or not sync.live or (depth and (len(last.bids) > depth or len(last.asks) > depth)):
+                state = whole(stream, sync, depth)
+                if state is None:
+                    return
+                last = state
+            self.router.publish(topic, last)
 
     def _publish(self, topic: Any, event: Market) -> None:
         chunk = self._chunk
@@ -146,12 +148,12 @@ class Judge:
         self._seeing(stream, now, recovered=False)
         self.tell(stream.enter("LIVE", "", now))
 
-    def _judge(self, link: Link, stream: Stream, sync: BookSync, now: int) -> None:
-        """The book's state changed: say so, and ask for a snapshot where one is needed."""
+    def _judge(self, link: Link, stream: Stream, sync: BookSync, now: int, good: int) -> None:
+        """The book's state changed: say so. `good` is when its last good message came."""
         if sync.state in ("GAP", "SUSPECT"):
-            self.blind(stream, sync.reason, now, sync.from_seq, sync.to_seq)
+            self.blind(stream, sync.reason, now, sync.from_seq, sync.to_seq, good)
         if sync.jumped:
-            self.blind(stream, sync.jumped, now, sync.from_seq, sync.to_seq)
+            self.blind(stream, sync.jumped, now, sync.from_seq, sync.to_seq, good)
             sync.jumped = ""
         if sync.state == "LIVE":
             link.desk.answered(stream.raw)
@@ -161,24 +163,31 @@ class Judge:
             self._seeing(stream, now, recovered=True)
         self.tell(stream.enter(sync.state, sync.reason, now))
 
-    def blind(self, stream: Stream, reason: str, now: int, from_seq: int = -1, to_seq: int = -1) -> None:
-        """A stream that was seeing is blind from here; said once, until it sees again."""
+    def blind(
+        self, stream: Stream, reason: str, now: int, from_seq: int = -1, to_seq: int = -1, good: int = -1
+    ) -> None:
+        """A stream that was seeing is blind from its last good message (`good`, else its last) on; said once, until it sees again."""
         if stream.blind is not None or stream.state not in ("LIVE", "QUIET", "STALE"):
             return
-        seq = stream.sync.seq if stream.sync is not None else -1
-        stream.blind = (stream.last, from_seq if from_seq >= 0 else seq, reason)
-        gap = Gap(
-            stream.venue,
-            stream.symbol,
-            stream.raw,
-            now,
-            stream.channel,
-            stream.last,
-            now,
-            reason,
-            stream.blind[1],
-            to_seq,
-        )
+        from_ts = good if good >= 0 else stream.last
+        if from_seq < 0 and stream.sync is not None:
+            from_seq = stream.sync.seq
+        stream.blind = (from_ts, from_seq, reason)
+        self._gap(stream, now, from_ts, reason, from_seq, to_seq, recovered=False)
+
+    def _gap(
+        self,
+        stream: Stream,
+        now: int,
+        from_ts: int,
+        reason: str,
+        from_seq: int = -1,
+        to_seq: int = -1,
+        *,
+        recovered: bool,
+    ) -> None:
+        venue, symbol, raw, channel = stream.venue, stream.symbol, stream.raw, stream.channel
+        gap = Gap(venue, symbol, raw, now, channel, from_ts, now, reason, from_seq, to_seq, recovered)
         self.gaps.append(gap)
         self.tell(gap)
 
@@ -189,11 +198,7 @@ class Judge:
         from_ts, from_seq, reason = stream.blind
         stream.blind = None
         seq = stream.sync.seq if stream.sync is not None else -1
-        gap = Gap(
-            stream.venue, stream.symbol, stream.raw, now, stream.channel, from_ts, now, reason, from_seq, seq, recovered
-        )
-        self.gaps.append(gap)
-        self.tell(gap)
+        self._gap(stream, now, from_ts, reason, from_seq, seq, recovered=recovered)
 
     def _accepted(self, link: Link, event: Accepted, now: int) -> None:
         for channel, raw in event.pairs:
@@ -206,16 +211,14 @@ class Judge:
         if link.session is None:
             return
         self.effects += link.session.rejected(event, now)
-        for pair in event.pairs:
+        why = f"{event.reason}: {event.text}"
+        ended = remedy(event.reason) in ("drop", "stop")
+        for pair in event.pairs if ended else ():  # the others are asked for again
             stream = link.streams.get(pair)
             if stream is not None:
-                self.tell(stream.enter("CLOSED", f"{event.reason}: {event.text}", now))
-        if not event.pairs:
-            self.tell(
-                Status(
-                    link.label, link.source, link.url, now, "", "REJECTED", f"{event.reason}: {event.text}", since=now
-                )
-            )
+                self.tell(stream.enter("CLOSED", why, now))
+        if not event.pairs or not ended:
+            self.tell(Status(link.label, link.source, link.url, now, "", "REJECTED", why, since=now))
 
     def _alive(self, link: Link, event: Alive, now: int) -> None:
         if link.session is not None:
@@ -230,25 +233,28 @@ class Judge:
     def _damaged(self, link: Link, event: Damaged, now: int) -> None:
         """Part of a frame was unreadable: whichever book it may have been for is in doubt."""
         link.counts.damaged += 1
-        for stream in link.book_streams():
-            if event.channel in ("", "book") and event.raw in ("", stream.raw):
+        for stream in list(link.streams.values()):
+            if event.channel in ("", stream.channel) and event.raw in ("", stream.raw):
                 self.doubt(link, stream, f"damaged: {event.why}", now)
 
     def _broken(self, link: Link, event: Broken, now: int) -> None:
-        """The connection's counter jumped: every book on it is in doubt."""
-        for stream in link.book_streams():
-            assert stream.sync is not None, "book streams have a sync"
-            if stream.sync.live:
+        """The connection's counter jumped: every book on it is in doubt, and of anything else something may be missing."""
+        for stream in list(link.streams.values()):
+            if stream.sync is not None and stream.sync.live:
                 stream.sync.counts.sequence_gaps += 1
                 stream.sync.from_seq, stream.sync.to_seq = event.expected - 1, event.found
-                self.doubt(link, stream, f"expected frame {event.expected}, found {event.found}", now)
+            self.doubt(link, stream, f"expected frame {event.expected}, found {event.found}", now)
 
     def doubt(self, link: Link, stream: Stream, reason: str, now: int) -> None:
+        """Something of this stream was lost: a book is asked for anew; what else is gone stays gone, and is said."""
         sync = stream.sync
-        assert sync is not None, "book streams have a sync"
+        if sync is None:
+            if stream.state == "LIVE" and stream.blind is None:
+                self._gap(stream, now, stream.last, reason, recovered=False)
+            return
         if sync.live and sync.rule.snapshot != "whole":
             sync.fail("GAP", reason)
-            self._judge(link, stream, sync, now)
+            self._judge(link, stream, sync, now, stream.last)
             if link.session is not None:
                 self._want_snapshot(link, stream, sync, now)
 
@@ -259,7 +265,7 @@ class Judge:
             if stream.sync is not None and stream.sync.evidence == "none":
                 self.doubt(link, stream, "an unreadable frame may have been a change", now)
         if link.session is not None:
-            self.effects += link.session.undecodable()
+            self.effects += link.session.undecodable(now)
 
     # -- snapshots and silence ------------------------------------------------------------------------------------------
 

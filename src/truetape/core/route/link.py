@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from truetape.core.book.sync import BookSync
+from truetape.core.book.sync import make
 from truetape.core.feed.delay import Histogram
 from truetape.core.feed.desk import SnapshotDesk
 from truetape.core.feed.health import Stream
@@ -50,7 +50,7 @@ class Link:
 
     def add(self, want: Want, now: int) -> Stream:
         """Make room for one subscription."""
-        sync = BookSync(self.dialect.rule, want.depth) if want.channel == "book" else None
+        sync = make(self.dialect.rule, want.depth) if want.channel == "book" else None
         stream = self.streams[want.channel, want.raw] = Stream(self.label, self.source, want, sync, now)
         if sync is not None:
             self.books[want.raw] = stream

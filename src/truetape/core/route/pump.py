@@ -9,6 +9,7 @@ the app; where there are none, `observe` admits connections of a capture, which 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from random import Random
 from typing import Literal
@@ -85,7 +86,7 @@ class Pump:
     # -- inputs: one for each kind of record ----------------------------------------------------------------------------
 
     @property
-    def gaps(self) -> list[Gap]:
+    def gaps(self) -> deque[Gap]:
         """Every gap found so far, and once more when it ended."""
         return self.judge.gaps
 
@@ -202,6 +203,7 @@ class Pump:
         if check:
             self.next_health = now + HEALTH_EVERY
         for link in self.links.values():
+            link.delay.fold()
             session = link.session
             if session is None:
                 continue

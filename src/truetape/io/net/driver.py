@@ -32,6 +32,9 @@ TEXT, BINARY, PONG, CLOSE, CONTINUATION = (
     WSMsgType.CLOSE,
     WSMsgType.CONTINUATION,
 )
+CONTROL_MAX = 125
+"""A longer frame is no control frame (RFC 6455, 5.5): the usual message is known by its size, for asking its kind costs 100 ns."""
+FRAME = record.FRAME
 PICOWS_LOG = logging.getLogger("truetape.picows")
 PICOWS_LOG.setLevel(logging.WARNING)  # at DEBUG it would write request lines, and with them keys
 
@@ -74,6 +77,16 @@ class Line(WSListener):
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         if not self.alive:
             return  # bytes of a connection that was given up must never follow its successor's
+        if frame.payload_size > CONTROL_MAX and frame.fin and not self.parts:
+            # `Driver.message`, without the call
+            driver, source, data, now = self.driver, self.source, frame.get_payload_as_bytes(), clock()
+            driver.append((FRAME, source, now, data), len(data) + 48)
+            if effects := driver.judge(source, data, now):
+                driver.apply(effects)
+                driver.arm()
+            if frame.last_in_buffer:
+                driver.wake(now)
+            return
         kind = frame.msg_type
         if kind is TEXT and frame.fin:
             self.driver.message(self.source, frame.get_payload_as_bytes(), frame.last_in_buffer)
@@ -116,6 +129,7 @@ class Driver:
         log: Callable[..., None] | None = None,
     ) -> None:
         self.pump = pump
+        self.judge = pump.frame
         self.dialing = dialing
         self.append = recorder.append if recorder is not None else _nowhere
         self.redact = redact
@@ -168,8 +182,8 @@ class Driver:
     def message(self, source: str, data: bytes, last: bool) -> None:
         """One whole message: record, judge, wake."""
         now = clock()
-        self.append((record.FRAME, source, now, data), len(data) + 48)
-        effects = self.pump.frame(source, data, now)
+        self.append((FRAME, source, now, data), len(data) + 48)
+        effects = self.judge(source, data, now)
         if effects:
             self.apply(effects)
             self.arm()

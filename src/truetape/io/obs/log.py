@@ -9,6 +9,9 @@ from typing import Any
 
 import structlog
 
+_ON = False  # a program that embeds the gateway hears it through logging's "truetape", until `setup` takes over
+_LIBRARY = logging.getLogger("truetape")
+
 
 def setup(redact: Callable[[str], str], level: int = logging.INFO, json: bool | None = None) -> None:
     """Send everything to stderr; every text field passes through `redact`."""
@@ -16,6 +19,8 @@ def setup(redact: Callable[[str], str], level: int = logging.INFO, json: bool | 
     def clean(_logger: Any, _name: str, fields: structlog.typing.EventDict) -> structlog.typing.EventDict:
         return {key: redact(value) if isinstance(value, str) else value for key, value in fields.items()}
 
+    global _ON
+    _ON = True
     as_json = not sys.stderr.isatty() if json is None else json
     renderer: Any = (
         structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
@@ -30,9 +35,16 @@ def setup(redact: Callable[[str], str], level: int = logging.INFO, json: bool | 
 
 def info(event: str, **fields: Any) -> None:
     """The story an operator reads."""
-    structlog.get_logger().info(event, **fields)
+    _say(logging.INFO, event, fields)
 
 
 def warning(event: str, **fields: Any) -> None:
     """Needs a person today."""
-    structlog.get_logger().warning(event, **fields)
+    _say(logging.WARNING, event, fields)
+
+
+def _say(level: int, event: str, fields: dict[str, Any]) -> None:
+    if _ON:
+        structlog.get_logger().log(level, event, **fields)
+    else:
+        _LIBRARY.log(level, "%s %s", event, fields)
