@@ -42,13 +42,13 @@ def opened(directory: str) -> Journal:
 
 def write_flat_out(directory: str, count: int) -> None:
     """Appends, commits and waits for the last acknowledgement."""
-    data, journal = frames(2_000), opened(directory)
+    data, journal = frames(20_000), opened(directory)
     began = time.perf_counter()
     appending = 0
-    for _ in range(0, count, len(data)):
+    for start in range(0, count, 2_000):
         t0 = time.perf_counter_ns()
         append = journal.append
-        for frame in data:
+        for frame in data[start % 20_000 : start % 20_000 + 2_000]:
             append((FRAME, "binance-1", t0, frame), SIZE)
         journal.commit(t0)
         appending += time.perf_counter_ns() - t0

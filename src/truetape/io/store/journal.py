@@ -26,7 +26,7 @@ from truetape.io.store.writer import Batch, Begin, Origin, Writer
 
 __all__ = ["Entry", "Journal", "JournalError", "JournalStatus", "Origin"]
 
-_HAND_OVER = 4 << 20
+_HAND_OVER = 1 << 20
 """So many bytes are handed over without waiting for the next commit."""
 _SLOW_NS = 1_000_000_000
 

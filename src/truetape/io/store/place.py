@@ -6,12 +6,14 @@ that must come next and the crc it must follow. `reader` walks the segments; thi
     in place            -> its records
     behind its place    -> a `Flaw` (so many records missing), then its records; no flaw where a recorded `Hole` accounts for them
     before its place    -> a `Flaw`: repeated or out of order, never returned
+
+What is missing before a segment comes before its header, be it recorded or found: the header's checkpoint was taken after it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 
@@ -49,6 +51,10 @@ class Flaw(NamedTuple):
     torn: bool = False
 
 
+Part: TypeAlias = Preamble | Header | Batch | Flaw
+"""What a journal is read as."""
+
+
 class Place:
     """Where the reading of a journal stands."""
 
@@ -56,16 +62,17 @@ class Place:
         self._journal = journal
         self._segment = -1  # number of the last segment that was read to its end
         self._next: int | None = None  # number of the record that must come next, None where no one knows
-        self._begins = 0  # number of the first record, as the last header says
         self._chain: int | None = None  # crc that the next block must follow, None where it is lost
-        self._fresh = True  # no block of this segment was in its place yet
+        self._fresh = True  # no records block of this segment was in its place yet
+        self._headed = False  # its header block was
         self._flaws: list[Flaw] = []  # named as soon as the next block tells how many records are missing
+        self._header: tuple[Header, Segment] | None = None  # waits for the next block: is it a Hole?
 
-    def read(self, segment: Segment, final: bool) -> Iterator[Preamble | Header | Batch | Flaw]:
+    def read(self, segment: Segment, final: bool) -> Iterator[Part]:
         """What one segment adds. `final`: it is the last, where a torn tail is no damage."""
         if segment.number == 0:
             self._next = 0
-        self._chain, self._fresh, at = None, True, 0
+        self._chain, self._fresh, self._headed, at = None, True, False, 0
         try:
             with look(segment) as window:
                 for part in scan(window, segment.number, self._journal):
@@ -76,21 +83,20 @@ class Place:
                 self._flaws.append(Flaw(segment.file, 0, "the file vanished while the journal was read"))
         except OSError as error:
             self._flaws.append(Flaw(segment.file, at, f"cannot be read beyond this place: {error.strerror}"))
+        yield from self._release()
         self._segment = segment.number
 
-    def end(self) -> Iterator[Flaw]:
+    def end(self) -> Iterator[Part]:
         """What is known to be missing when there are no more segments."""
-        gap = -1 if self._next is None or self._begins <= self._next else self._begins - self._next
-        yield from self._missing(plain_name(self._segment), 0, gap)
+        yield from self._flaws
 
-    def _judge(
-        self, segment: Segment, part: Preamble | Block | Damage, final: bool
-    ) -> Iterator[Preamble | Header | Batch | Flaw]:
+    def _judge(self, segment: Segment, part: Preamble | Block | Damage, final: bool) -> Iterator[Part]:
         match part:
             case Preamble():
                 self._chain = part.crc
                 yield part
             case Damage():
+                yield from self._release()
                 if final and torn(segment, part):
                     yield Flaw(segment.file, part.offset, part.why, 0, True)
                 else:
@@ -98,46 +104,56 @@ class Place:
                     self._chain = None
             case Block():
                 if part.head.kind == HEADER:
-                    yield from self._header(segment, part)
+                    yield from self._begin(segment, part)
                 else:
                     yield from self._records(segment, part)
 
-    def _header(self, segment: Segment, block: Block) -> Iterator[Header | Flaw]:
+    def _begin(self, segment: Segment, block: Block) -> Iterator[Part]:
+        """A header block: it waits for what follows."""
         head = block.head
-        if not self._fresh or (self._chain is not None and head.previous != self._chain):
+        if self._headed or not self._fresh or (self._chain is not None and head.previous != self._chain):
             yield Flaw(segment.file, block.offset, "a header block that is not the first: skipped", 0)
             return
         try:
-            yield HEADERS.decode(block.payload)
+            self._header = HEADERS.decode(block.payload), segment
         except msgspec.MsgspecError as error:
             yield Flaw(segment.file, block.offset, f"the header does not decode: {error}", 0)
-        self._next = head.first if self._next is None else self._next
-        self._begins, self._chain = head.first, head.crc
+        self._headed, self._chain = True, head.crc
 
-    def _records(self, segment: Segment, block: Block) -> Iterator[Batch | Flaw]:
-        head = block.head
+    def _release(self) -> Iterator[Part]:
+        """The header that waited, behind what is missing before it."""
+        if self._header is None:
+            return
+        (header, segment), self._header = self._header, None
+        gap = 0 if self._next is None else header.first - self._next
+        yield from self._missing(segment, 0, gap if gap > 0 else -1)
+        self._next = max(header.first, self._next or 0)
+        yield header
+
+    def _records(self, segment: Segment, block: Block) -> Iterator[Part]:
+        head, records = block.head, _decode(block)
+        recorded = records[0] if self._header is not None and len(records) == 1 else None
+        if not isinstance(recorded, Hole):
+            yield from self._release()
         gap = -1 if self._next is None else head.first - self._next
         if self._next is not None and gap < 0:
             why = f"records {head.first} to {head.first + head.records - 1} are repeated or out of order: skipped"
             yield Flaw(segment.file, block.offset, why, 0)
-            return
-        records = _decode(block)
-        if gap > 0 and records and isinstance(records[0], Hole):
-            gap -= min(
-                gap, max(0, records[0].records - 1)
-            )  # a Hole stands in the place of the last record that it counts
-        if gap > 0 or self._flaws:
-            vanished = self._fresh and 0 <= self._segment < segment.number - 1
-            yield from self._missing(
-                *((plain_name(self._segment + 1), 0) if vanished else (segment.file, block.offset)), gap
-            )
-        elif self._chain is not None and head.previous != self._chain:
-            yield Flaw(segment.file, block.offset, "the block before it is not the one that was written", 0)
-        yield Batch(segment, block.offset, head.first, records)
-        self._next, self._chain, self._fresh = head.first + head.records, head.crc, False
+        else:
+            if isinstance(recorded, Hole):
+                gap -= min(
+                    max(0, gap), recorded.records - 1
+                )  # it stands in the place of the last record that it counts
+            if gap > 0 or self._flaws:
+                yield from self._missing(segment, block.offset, gap)
+            elif self._chain is not None and head.previous != self._chain:
+                yield Flaw(segment.file, block.offset, "the block before it is not the one that was written", 0)
+            yield Batch(segment, block.offset, head.first, records)
+            self._next, self._chain, self._fresh = head.first + head.records, head.crc, False
+        yield from self._release()
 
-    def _missing(self, file: str, offset: int, gap: int) -> Iterator[Flaw]:
-        """Names the damage before this place; where `gap` is known, the counts add up to it."""
+    def _missing(self, segment: Segment, offset: int, gap: int) -> Iterator[Flaw]:
+        """Names the damage before this place; where `gap` is known (not -1), the counts add up to it."""
         flaws, self._flaws = self._flaws, []
         for flaw in flaws:
             if gap >= 0:
@@ -146,7 +162,9 @@ class Place:
                 flaw = flaw._replace(records=count)
             yield flaw
         if gap > 0:
-            yield Flaw(file, offset, "records are missing before this place", gap)
+            vanished = self._fresh and 0 <= self._segment < segment.number - 1
+            file = plain_name(self._segment + 1) if vanished else segment.file
+            yield Flaw(file, 0 if vanished else offset, "records are missing before this place", gap)
 
 
 def _decode(block: Block) -> list[Record]:

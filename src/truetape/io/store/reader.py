@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from truetape.io.store.place import HEADERS, SOURCE, Batch, Flaw, Place
+from truetape.io.store.place import HEADERS, SOURCE, Batch, Flaw, Part, Place
 from truetape.io.store.scan import Block, identify, scan
 from truetape.io.store.segment import HEADER, REPAIRED, JournalError, Preamble, segments
 from truetape.io.store.window import look
@@ -68,6 +68,7 @@ class Verified(Struct, frozen=True):
 def read(directory: Directory, *, start: int | None = None) -> Iterator[Header | Record]:
     """Every record of a journal in order, each segment's `Header` before its records, and a `Hole` for each damage.
 
+    What is missing before a segment comes before its `Header`: the checkpoint in it was taken after what is missing.
     `start` is the number of the segment to begin with. Raises `JournalError` where there is no journal.
     """
     for header, records in read_batches(directory, start=start):
@@ -139,7 +140,7 @@ def verify(directory: Directory, progress: Callable[[int, int], None] | None = N
 
 def walk(
     directory: Directory, *, start: int | None = None, progress: Callable[[int, int], None] | None = None
-) -> Iterator[Preamble | Header | Batch | Flaw]:
+) -> Iterator[Part]:
     """Everything in a journal in order, with its place: what `read` and `verify` are made from."""
     found = [segment for segment in segments(directory) if start is None or segment.number >= start]
     if not found:

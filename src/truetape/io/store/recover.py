@@ -40,13 +40,18 @@ def lock(directory: str) -> int:
         ) from error
     try:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         writer = os.pread(held, 32, 0).decode("ascii", "replace").strip()
         os.close(held)
         raise JournalError(
             f"journal {directory}: expected no other writer, found process {writer or 'unknown'}; "
             "stop it, or give this one a directory of its own"
         ) from None
+    except OSError as error:
+        os.close(held)
+        raise JournalError(
+            f"journal {directory}: expected a file system with locks, found: {error.strerror}; change [journal] dir"
+        ) from error
     try:
         os.pwrite(held, b"%-31d\n" % os.getpid(), 0)
     except OSError:

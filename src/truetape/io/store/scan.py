@@ -4,8 +4,8 @@ A block is returned only if its head's check, its journal and its crc hold; whet
 `previous`) is for `reader` to judge, who knows what came before. After damage the next block is where the damaged one's head
 says, if that head is sound, else wherever the next sound head of this journal stands.
 
-A torn tail is what a crash leaves of a write that was never acknowledged: the last block of the last segment is cut short by
-the end of the file, or a 512-byte sector of it was never written and is all zeros. Anything else at the end is damage.
+A torn tail is what a crash leaves of a write that was never acknowledged: behind a whole block, the last of the last segment is
+cut short by the end of the file, or a 512-byte sector of it was never written and is all zeros. Anything else is damage.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class Block(NamedTuple):
 
 
 class Damage(NamedTuple):
-    """What cannot be read at `offset`. `records` is how many it held, -1 unknown; `last` that no block follows it;
-    `cut` that the file ends inside it."""
+    """What cannot be read at `offset`. `records` is how many it held, -1 unknown; `last` that the block before it is whole and
+    none follows; `cut` that the file ends inside it."""
 
     offset: int
     why: str
@@ -123,6 +123,7 @@ def _identity(window: Window) -> int | None:
 def blocks(window: Window, journal: int) -> Iterator[Block | Damage]:
     """The blocks of a segment behind its preamble, and the damage between them, in the order of the file."""
     at: int | None = PREAMBLE.size
+    whole = True
     while at is not None:
         window.forget(at)
         data = window.take(at, HEAD.size)
@@ -130,27 +131,26 @@ def blocks(window: Window, journal: int) -> Iterator[Block | Damage]:
             return
         head = _head(data, journal)
         if head is None:
-            cut = len(data) < HEAD.size
+            cut, records = len(data) < HEAD.size, -1
             behind = None if cut else _next(window, at + 1, journal)
+            why = f"is cut to {len(data)} bytes" if cut else "does not match its check"
+            why = f"the head of a block {why}"
+        else:
+            payload = window.take(at + HEAD.size, head.length)
+            end = at + HEAD.size + head.length
+            if len(payload) == head.length and holds(head, data, payload):
+                yield Block(at, head, payload)
+                at, whole = end, True
+                continue
+            behind = _behind(window, at, end, journal)
+            cut, records = len(payload) < head.length, head.records
             why = (
-                f"the head of a block is cut to {len(data)} bytes"
+                f"a block is cut from {head.length} to {len(payload)} bytes"
                 if cut
-                else "the head of a block does not match its check"
+                else "a block does not match its crc"
             )
-            yield Damage(at, why, last=behind is None, cut=cut)
-            at = behind
-            continue
-        payload = window.take(at + HEAD.size, head.length)
-        end = at + HEAD.size + head.length
-        if len(payload) == head.length and holds(head, data, payload):
-            yield Block(at, head, payload)
-            at = end
-            continue
-        cut = len(payload) < head.length
-        behind = _behind(window, at, end, journal)
-        why = f"a block is cut from {head.length} to {len(payload)} bytes" if cut else "a block does not match its crc"
-        yield Damage(at, why, head.records, last=behind is None, cut=cut and behind is None)
-        at = behind
+        yield Damage(at, why, records, last=whole and behind is None, cut=cut)
+        at, whole = behind, False
 
 
 def torn(segment: Segment, damage: Damage) -> bool:
