@@ -142,6 +142,8 @@ class Driver:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0
+        self._windows: asyncio.TimerHandle | None = None
+        self._window_due = 0
         self._stop = asyncio.Event()
 
     # -- life -----------------------------------------------------------------------------------------------------------
@@ -161,8 +163,9 @@ class Driver:
                     task.cancel()
         finally:
             self._group = None
-            if self._timer is not None:
-                self._timer.cancel()
+            for timer in (self._timer, self._windows):
+                if timer is not None:
+                    timer.cancel()
             await self._getter.close()
 
     def stop(self) -> None:
@@ -192,9 +195,12 @@ class Driver:
 
     def wake(self, now: int) -> None:
         """Let the router settle what this read published, and wake whoever waits for it."""
-        for box in self.pump.router.flush(now):
+        router = self.pump.router
+        for box in router.flush(now):
             if (waker := self.wakers.get(box)) is not None:
                 waker()
+        if router.deadline is not None:
+            self.arm_windows()
 
     def connected(self, line: Line) -> None:
         """The handshake is done."""
@@ -240,17 +246,27 @@ class Driver:
 
     def arm(self) -> None:
         """Set the one timer to the pump's next deadline."""
-        due = min((at for at in (self.pump.deadline, self.pump.router.deadline) if at is not None), default=None)
-        if (
-            due is None
-            or self._loop is None
-            or (self._timer is not None and self._due <= due and not self._timer.cancelled())
-        ):
+        due = self.pump.deadline
+        if due is None or self._loop is None or (self._timer is not None and self._due <= due):
             return
         if self._timer is not None:
             self._timer.cancel()
         self._due = due
         self._timer = self._loop.call_later(max(TICK_MIN_S, (due - clock()) / SECOND), self._tick)
+
+    def arm_windows(self) -> None:
+        """Set the timer of the conflating boxes: mailboxes keep time of their own, outside the records."""
+        due = self.pump.router.deadline
+        if due is None or self._loop is None or (self._windows is not None and self._window_due <= due):
+            return
+        if self._windows is not None:
+            self._windows.cancel()
+        self._window_due = due
+        self._windows = self._loop.call_later(max(0.0, (due - clock()) / SECOND), self._window)
+
+    def _window(self) -> None:
+        self._windows = None
+        self.wake(clock())
 
     def _tick(self) -> None:
         now = clock()
