@@ -9,6 +9,7 @@ since the last one; a book rebuilt from changes is the true book of that moment.
 from collections import defaultdict
 from math import isclose
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -431,6 +432,8 @@ class Gateway(RuleBasedStateMachine):
             ledger = box.ledger()
             assert ledger.queued == 0
             assert self.notices[box] == 0
+            assert (box.others, box.data()) == (0, 0)
+            assert len(self.router._alarms) <= len(self.consumers)
             untold = sum(lag.count for lag in box.broken.values())
             assert ledger.dropped + ledger.expired == consumer.told + untold + box.stats.withdrawn
             if box.closed_reason is None and box.mode.name == "conflate":
@@ -440,4 +443,9 @@ class Gateway(RuleBasedStateMachine):
 
 
 TestGateway = Gateway.TestCase
-TestGateway.settings = settings(max_examples=60, stateful_step_count=50, deadline=None, print_blob=True)
+TestGateway.settings = settings(max_examples=150, stateful_step_count=50, deadline=None, print_blob=True)
+
+
+@pytest.mark.soak
+class TestGatewayForLong(Gateway.TestCase):  # type: ignore[misc]  # the class is made at run time
+    settings = settings(max_examples=10_000, stateful_step_count=80, deadline=None, print_blob=True)

@@ -207,6 +207,7 @@ def test_old_statuses_give_way_to_later_ones_when_too_many_wait() -> None:
     assert len(batch) <= NOTICES_MAX + 2
     assert batch[-3:] == [status(1998, channel="book"), status(1999), gap()]
     assert bench.box.stats.replaced + len(batch) == 2 * NOTICES_MAX + 1
+    assert (bench.box.others, bench.box.data()) == (0, 0)
 
 
 def test_gaps_never_give_way() -> None:
@@ -254,6 +255,28 @@ def test_a_closed_box_wakes_its_reader_once() -> None:
     assert bench.take() == []
     bench.trades(5, 9)
     assert bench.router.flush(1) == []
+
+
+def test_an_overflow_that_a_take_finds_first_closes_too() -> None:
+    bench = Bench(disconnect, bound=3)
+    bench.trades(1, 4)
+    assert bench.take() == [lagged(4, reason="closed")]
+    bench.trades(5, 6)
+    bench.router.flush(0)
+    assert bench.topic().boxes == []
+    ledger = bench.box.ledger()
+    assert (ledger.received, ledger.dropped) == (6, 6)
+
+
+def test_a_box_that_closes_recalls_no_book() -> None:
+    bench = Bench(drop_oldest, "book_delta", bound=2)
+    book = Side(bench)
+    book.snapshot()
+    bench.take()
+    book.change(90, 91, 92)
+    assert bench.box.ledger().dropped == 3
+    bench.router.close(bench.box)
+    assert bench.take() == [lagged(3, "book_delta")]
 
 
 def test_max_age_expires_what_is_too_old_when_it_is_taken() -> None:
@@ -325,6 +348,19 @@ def test_while_the_book_is_not_live_nothing_follows_its_lagged_until_a_snapshot(
     assert rebuilt(batch) == book.bids
 
 
+def test_no_change_passes_between_a_lagged_and_the_next_whole_book() -> None:
+    bench = Bench(drop_oldest, "trade", bound=2)
+    book = Side(bench)
+    bench.router.subscribe(bench.box, [("book_delta", "kraken", "*")])
+    assert bench.take() == [book.state(0)]
+    book.change(90, 91, 92)
+    book.live = False
+    assert bench.box.take(10, 0) == [lagged(3, "book_delta")]
+    book.change(93)
+    assert bench.box.take(10, 0) == []
+    assert bench.take() == []
+
+
 def test_a_book_that_is_live_again_without_a_snapshot_is_recalled_with_its_next_change() -> None:
     bench = Bench(drop_oldest, "book_delta", bound=2)
     book = Side(bench)
@@ -384,6 +420,47 @@ def test_a_recalled_book_that_waits_is_dropped_when_the_box_closes() -> None:
     bench.take(1)
     bench.router.close(bench.box, "shutdown")
     assert bench.take() == [lagged(1, "book_delta", reason="closed")]
+
+
+def test_a_book_asked_for_again_starts_afresh() -> None:
+    bench = Bench(drop_oldest, "book_delta", bound=2)
+    book = Side(bench)
+    book.snapshot()
+    bench.take()
+    book.change(90, 91, 92)
+    assert bench.box.ledger().dropped == 3
+    bench.router.unsubscribe(bench.box, [("book_delta", "kraken", "*")])
+    bench.router.subscribe(bench.box, [("book_delta", "kraken", "*")])
+    book.change(93)
+    batch = bench.take()
+    assert batch[0] == lagged(3, "book_delta"), "of the time before"
+    assert [type(event) for event in batch[1:]] == [Book, Book]
+    assert rebuilt(batch) == book.bids
+
+
+def test_losses_before_and_after_asking_again_are_told_apart() -> None:
+    bench = Bench(drop_oldest, bound=2)
+    bench.trades(1, 5)
+    bench.router.unsubscribe(bench.box, [("trade", "kraken", "*")])
+    bench.router.subscribe(bench.box, [("trade", "kraken", "*")])
+    bench.trades(6, 9)
+    assert bench.take() == [lagged(3), lagged(2), trade(8), trade(9)]
+
+
+def test_leaving_one_topic_lets_no_change_of_a_broken_book_slip_through() -> None:
+    bench = Bench(drop_oldest, "book_delta", "trade", bound=3)
+    book = Side(bench)
+    book.snapshot()
+    bench.take()
+    book.change(90, 91, 92, 93)
+    book.live = False
+    assert bench.take() == [lagged(4, "book_delta")]
+    book.change(94)
+    bench.trades(1, 1)
+    bench.router.unsubscribe(bench.box, [("trade", "kraken", "*")])
+    book.change(95)
+    assert bench.take() == []
+    assert bench.box.ledger().dropped == 7
 
 
 def test_changes_are_never_cut_to_a_depth_nor_the_books_that_they_follow() -> None:
@@ -489,6 +566,29 @@ def test_more_bars_than_the_bound_drop_the_oldest_but_the_latest_of_other_topics
     assert bench.take(now=60 * MS) == [quote(2), bar(7, 1.0), bar(8, 1.0), bar(9, 1.0)]
 
 
+def test_bars_that_went_with_their_subscription_count_no_more() -> None:
+    bench = Bench(conflate(ms=60), "bar", bound=2)
+    for _ in range(2):
+        for start in range(2):
+            bench.router.publish(bench.topic("bar"), bar(start, 1.0))
+        bench.router.flush(0)
+        bench.router.unsubscribe(bench.box, [("bar", "kraken", "*")])
+        bench.router.subscribe(bench.box, [("bar", "kraken", "*")])
+    bench.router.publish(bench.topic("bar"), bar(2, 1.0))
+    assert bench.take(now=0) == []
+    assert bench.take(now=60 * MS) == [bar(2, 1.0)]
+
+
+def test_reading_a_ledger_begins_no_window() -> None:
+    bench = Bench(conflate(ms=2))
+    bench.trades(1, 2)
+    assert bench.box.ledger().queued == 2
+    assert bench.router.flush(10 * MS) == []
+    assert bench.box.deadline == 12 * MS
+    ledger = bench.box.ledger()
+    assert (ledger.queued, ledger.conflated) == (1, 1)
+
+
 def test_a_notice_is_read_after_what_came_before_it() -> None:
     bench = Bench(conflate(ms=50), "trade", "quote", "bar")
     bench.trades(1, 2)
@@ -499,6 +599,13 @@ def test_a_notice_is_read_after_what_came_before_it() -> None:
     bench.trades(3, 3)
     assert ids(bench.take()) == [2, "Quote", "Bar", "Gap"]
     assert ids(bench.take(now=50 * MS)) == [1, 3]
+
+
+def test_a_notice_of_one_symbol_leaves_the_windows_of_others() -> None:
+    bench = Bench(conflate(ms=50))
+    bench.trades(1, 1)
+    bench.router.notify(status(0, symbol="ETH-USD"))
+    assert ids(bench.take()) == ["Status"]
 
 
 def test_a_lost_connection_ends_the_windows_of_its_venue() -> None:
@@ -582,3 +689,11 @@ def test_a_box_counts_its_longest_queue_wakes_and_notices() -> None:
     bench.take()
     stats = bench.box.stats
     assert (stats.longest, stats.wakes, stats.notices, stats.recalled, stats.withdrawn) == (4, 1, 1, 0, 0)
+
+
+def test_the_longest_queue_is_seen_when_nothing_had_to_be_judged() -> None:
+    bench = Bench(drop_oldest)
+    bench.trades(1, 7)
+    bench.box.take(3, 0)
+    bench.box.take(9, 0)
+    assert bench.box.stats.longest == 7

@@ -135,7 +135,7 @@ def test_an_unknown_kind_is_refused() -> None:
 def test_a_box_has_a_book_or_its_changes_not_both(second: Pattern) -> None:
     router = Router()
     box = box_for(router, ("book", "kraken", "*"))
-    with pytest.raises(ValueError, match=r"found book and book_delta of kraken:\*"):
+    with pytest.raises(ValueError, match=r"expected one of book and book_delta of kraken:\*, found both"):
         router.subscribe(box, [("trade", "kraken", "*"), second])
     assert router.wanted() == {("book", "kraken", "*"): 1}
     assert router.subscribe(box, [("book_delta", "okx", "BTC-USD")]) == [("book_delta", "okx", "BTC-USD")]
@@ -338,6 +338,23 @@ def test_each_window_that_ends_wakes_its_box_and_no_other() -> None:
     assert router.deadline is None
 
 
+def test_windows_that_end_together_wake_all() -> None:
+    router = Router()
+    boxes = [box_for(router, ("trade", "kraken", "*"), mode=conflate(ms=2)) for _ in range(3)]
+    publish(router, trade(1))
+    router.flush(0)
+    assert router.tick(2 * MS) == boxes
+    assert [box.stats.wakes for box in boxes] == [1, 1, 1]
+
+
+def test_windows_begin_at_the_last_known_time_when_nobody_flushes() -> None:
+    router = Router(relief=10)
+    box = box_for(router, ("trade", "kraken", "*"), mode=conflate(ms=2))
+    router.flush(7 * MS)
+    publish(router, *(trade(n) for n in range(10)))
+    assert box.deadline == 9 * MS
+
+
 def test_a_reader_that_comes_back_late_is_still_woken_for_the_next_window() -> None:
     router = Router()
     box = box_for(router, ("trade", "kraken", "*"), mode=conflate(ms=10))
@@ -361,6 +378,7 @@ def test_boxes_are_brought_back_within_bounds_though_nobody_flushes() -> None:
     for n in range(1_000):
         publish(router, trade(n, symbol=f"S{n % 3}"))
         assert all(len(box.inbox) <= 10 + 100 + 3 for box in boxes), "bound, relief, and a Lag for each topic"
+    assert len(router._dirty) == 3
     for box in boxes:
         assert box.ledger().balanced
         assert box.ledger().received == 1_000
@@ -410,4 +428,4 @@ def test_nothing_of_a_closed_box_stays_behind() -> None:
     router.flush(0)
     assert (topic.boxes, topic.puts) == ([], [])
     assert router.wanted() == {}
-    assert not any((router._asked, router._holders, router._listeners, router._stirred, router._alarms))
+    assert not any((router._asked, router._holders, router._listeners, router._stirred, router._alarms, router._dirty))

@@ -33,9 +33,10 @@ NOTICES_MAX = 1_000
 
 @final
 class Lag:
-    """A place in a box where events of one topic are missing; it becomes a `Lagged` when it is taken.
+    """A place in a box where events of one topic are missing; when it is taken it becomes a `Lagged`.
 
-    `dark`: the loss of a book was told, but no trusted state could be given yet.
+    `reason` is that of the first loss: `dropped`, `expired` or `closed`. `dark`: the loss of a book was told, but no trusted state could
+    be given yet.
     """
 
     __slots__ = ("count", "dark", "key", "reason")
@@ -150,8 +151,14 @@ class Mailbox:
                 out = cast("list[Market]", [inbox.popleft() for _ in range(most)])
             self.delivered += len(out)
             self.settled = len(inbox)
-            if self.depth:
-                out = [self.cut(event) if event.__class__ is Book else event for event in out]
+            if depth := self.depth:
+                cut = self.cut
+                out = [
+                    cut(event)
+                    if event.__class__ is Book and (len(event.bids) > depth or len(event.asks) > depth)
+                    else event
+                    for event in out
+                ]
         self.waiting = not out and self.closed_reason is None
         return out
 
@@ -192,6 +199,12 @@ class Mailbox:
             return True
         end = self.deadline
         return end is not None and end <= now
+
+    def woken(self) -> Mailbox:
+        """The router hands this box to its driver, to be read."""
+        self.waiting = False
+        self.wakes += 1
+        return self
 
     def notice(self, event: Gap | Status) -> None:
         """Take in something outside the ledger, in order."""
@@ -269,12 +282,12 @@ class Mailbox:
         marks = (event.marks[0][:depth], event.marks[1][:depth]) if event.marks is not None else None
         return replace(event, bids=event.bids[:depth], asks=event.asks[:depth], marks=marks)
 
-    def lag(self, key: Key, reason: str) -> Lag:
-        """The Lag that stands before the next event of this topic, put at the end of `front` where there is none."""
+    def lag(self, key: Key, reason: str, store: deque[Item]) -> Lag:
+        """The Lag that stands before the next event of this topic, put at the end of a store where there is none."""
         lag = self.lags.get(key)
         if lag is None:
             lag = Lag(key, reason)
-            self.mark(lag, self.front)
+            self.mark(lag, store)
         return lag
 
     def mark(self, lag: Lag, store: deque[Item]) -> None:
@@ -321,14 +334,13 @@ class Mailbox:
         lost = self.pull()
         self.front.extend(self.inbox)
         self.inbox.clear()
-        self.settled = 0
         if self.hand is not None:
             lost.append(self.hand)
             self.hand = None
         self.broken.clear()
         self.dropped += len(lost)
         for item in lost:
-            self.lag(self.key(item), "closed").count += 1
+            self.lag(self.key(item), "closed", self.front).count += 1
 
     def _thin(self) -> None:
         """Too many notices wait: keep the latest Status of each subscription. Gaps and Lags stay."""

@@ -39,19 +39,22 @@ class Held:
         self.item = item
         self.since = since
         self.count = 0
-        self.size = self.notional = 0.0
-        self.first_ts = 0
 
     def merge(self, trade: Trade) -> None:
         """One more trade; the first that is merged also brings in the one that waited alone."""
-        last = self.item
-        assert isinstance(last, Trade), "cannot happen because places are kept by class"
-        for one in (trade,) if self.count else (last, trade):
-            self.first_ts = self.first_ts or one.first_ts or one.ts
-            self.count += one.count
-            self.size += one.size
-            self.notional += one.size * (one.vwap if one.count > 1 else one.price)
+        if not self.count:
+            alone = self.item
+            assert isinstance(alone, Trade), "cannot happen because places are kept by class"
+            self.first_ts = alone.first_ts or alone.ts
+            self.size = self.notional = 0.0
+            self._add(alone)
+        self._add(trade)
         self.item = trade
+
+    def _add(self, trade: Trade) -> None:
+        self.count += trade.count
+        self.size += trade.size
+        self.notional += trade.size * (trade.vwap if trade.count > 1 else trade.price)
 
     def event(self) -> Market:
         """What the consumer reads."""
@@ -118,7 +121,6 @@ class Fifo(Mode, frozen=True):
                 del box.broken[item.key]
             else:
                 item.dark, item.count = True, 0
-            box.eager = True
 
     def _sift(self, box: Mailbox) -> None:
         """Judge one by one what came since the last time."""
@@ -156,10 +158,7 @@ class Fifo(Mode, frozen=True):
 
     def _miss(self, box: Mailbox, key: Key) -> None:
         """No room for the newest: a Lag stands behind all that lies here."""
-        lag = box.lags.get(key)
-        if lag is None:
-            lag = Lag(key, "dropped")
-            box.mark(lag, box.inbox)
+        lag = box.lag(key, "dropped", box.inbox)
         lag.count += 1
         box.dropped += 1
         if key[0] == "book_delta":
@@ -178,7 +177,7 @@ class Fifo(Mode, frozen=True):
     def _lose(self, box: Mailbox, item: Item, reason: str) -> int:
         """The oldest of the inbox is gone for good: mark the place. Returns how many changes of the same book went with it."""
         key = box.key(cast("Market", item))
-        lag = box.lag(key, reason)
+        lag = box.lag(key, reason, box.front)
         lag.count += 1
         if key[0] != "book_delta" or key in box.broken:
             return 0
@@ -275,14 +274,14 @@ class Conflate(Mode, frozen=True):
             if not released:
                 place = next(iter(box.bars))
                 del box.bars[place]
-                box.lag(box.key(box.pending.pop(place).item), "dropped").count += 1
+                box.lag(box.key(box.pending.pop(place).item), "dropped", box.front).count += 1
                 continue
             released -= 1
             at = next(at for at, item in enumerate(box.front) if type(item) not in OUTSIDE)
             key = box.key(cast("Market", box.front[at]))
             del box.front[at]
             if key not in box.lags:
-                lag = box.lag(key, "dropped")
+                lag = box.lag(key, "dropped", box.front)
                 box.front.pop()
                 box.front.insert(at, lag)
             box.lags[key].count += 1
@@ -290,7 +289,7 @@ class Conflate(Mode, frozen=True):
 
 def is_older(item: Item, oldest: int) -> bool:
     """Whether this is data that was received before `oldest`."""
-    return not isinstance(item, Lag | Gap | Lagged | Status) and item.recv < oldest
+    return type(item) not in OUTSIDE and cast("Trade", item).recv < oldest  # all data have it
 
 
 def give(box: Mailbox, item: Market, out: list[Market]) -> None:

@@ -56,9 +56,10 @@ class Topic:
         """From the next event on this box gets what is published."""
         if self.key not in box.topics:
             box.join(self)
+            deepest = max(self.depth, box.depth) if self.depth and box.depth else 0
+            self.depth = deepest if self.boxes else box.depth
             self.boxes.append(box)
             self.puts.append(box.inbox.append)
-            self._measure()
 
     def detach(self, box: Mailbox) -> None:
         """From the next event on this box gets no more."""
@@ -66,11 +67,8 @@ class Topic:
             box.leave(self)
             at = self.boxes.index(box)
             del self.boxes[at], self.puts[at]
-            self._measure()
-
-    def _measure(self) -> None:
-        depths = [box.depth for box in self.boxes]
-        self.depth = 0 if 0 in depths else max(depths, default=0)
+            depths = [box.depth for box in self.boxes]
+            self.depth = 0 if 0 in depths else max(depths, default=0)
 
     def __repr__(self) -> str:
         return f"Topic({self.kind} {self.venue}:{self.symbol}, published {self.published}, to {len(self.boxes)})"
@@ -81,18 +79,8 @@ class Router:
     longer: what the app has to get from the venues, or need not."""
 
     __slots__ = (
-        "_alarms",
-        "_asked",
-        "_count",
-        "_dirty",
-        "_holders",
-        "_left",
-        "_listeners",
-        "_now",
-        "_stirred",
-        "relief",
-        "topics",
-    )
+        "_alarms", "_asked", "_count", "_dirty", "_holders", "_left", "_listeners", "_now", "_stirred", "relief", "topics",
+    )  # fmt: skip
 
     def __init__(self, relief: int = RELIEF) -> None:
         self.relief = relief
@@ -124,21 +112,20 @@ class Router:
     def publish(self, topic: Topic, event: Market) -> None:
         """Hand an event to all who listen. The state of a book must include it already."""
         topic.published += 1
-        if topic.puts:
+        if puts := topic.puts:
             if not topic.dirty:
                 topic.dirty = True
                 self._dirty.append(topic)
-            for put in topic.puts:
+            for put in puts:
                 put(event)
-            self._left -= 1
-            if not self._left:
+            self._left = left = self._left - 1
+            if not left:
                 self._relieve()
 
     def notify(self, event: Gap | Status) -> None:
         """Tell everybody who asked for anything of this symbol; of a connection (no channel), for anything of this venue."""
         symbols = (event.symbol, "*") if event.channel else ("",)
-        places = [(venue, symbol) for venue in (event.venue, "*") for symbol in symbols]
-        for box in union(self._listeners.get(place, {}) for place in places):
+        for box in union(self._listeners.get((v, s), {}) for v in (event.venue, "*") for s in symbols):
             box.notice(event)
             self._stirred[box] = None
 
@@ -156,9 +143,7 @@ class Router:
                 elif not box.armed:
                     self._arm(box, now)
             if box.waiting and (box.inbox or box.ready(now)):
-                box.waiting = False
-                box.wakes += 1
-                woken.append(box)
+                woken.append(box.woken())
         for topic in self._dirty:
             topic.dirty = False
         self._dirty.clear()
@@ -170,9 +155,7 @@ class Router:
             box.armed = False
             self._arm(box, now)
             if box.waiting and box.ready(now):
-                box.waiting = False
-                box.wakes += 1
-                woken.append(box)
+                woken.append(box.woken())
         for box in closed:
             for topic in list(box.topics.values()):
                 topic.detach(box)
@@ -284,11 +267,8 @@ class Router:
         kind, venue, symbol = pattern
         if "*" not in (venue, symbol):
             return [self.topics[pattern]] if pattern in self.topics else []
-        return [
-            topic
-            for topic in self.topics.values()
-            if topic.kind == kind and venue in ("*", topic.venue) and symbol in ("*", topic.symbol)
-        ]
+        topics = [topic for topic in self.topics.values() if topic.kind == kind]
+        return [topic for topic in topics if venue in ("*", topic.venue) and symbol in ("*", topic.symbol)]
 
 
 def union(groups: Iterable[Iterable[Mailbox]]) -> Iterable[Mailbox]:
@@ -312,10 +292,6 @@ def check(name: str, patterns: Sequence[Pattern]) -> None:
         if kind not in DATA_KINDS:
             raise ValueError(f"mailbox {name}: expected one of {', '.join(DATA_KINDS)}, found {kind}")
     changes = [pattern[1:] for pattern in patterns if pattern[0] == "book_delta"]
-    books = [pattern[1:] for pattern in patterns if pattern[0] == "book"] if changes else []
-    for book in books:
-        for change in changes:
-            if all(a == b or "*" in (a, b) for a, b in zip(book, change, strict=True)):
-                raise ValueError(
-                    f"mailbox {name}: found book and book_delta of {':'.join(book)}, expected one of them in a mailbox"
-                )
+    for venue, symbol in [pattern[1:] for pattern in patterns if pattern[0] == "book"]:
+        if any((v == venue or "*" in (v, venue)) and (s == symbol or "*" in (s, symbol)) for v, s in changes):
+            raise ValueError(f"mailbox {name}: expected one of book and book_delta of {venue}:{symbol}, found both")
