@@ -188,9 +188,7 @@ class Writer:
     def _begin(self, order: Begin) -> None:
         """Opens a segment in the place of the one before, which is closed only when the new one is durable."""
         missing = order.next - self.flushed - 1
-        first = (
-            order.next - 1 if missing else order.next
-        )  # the Hole takes the number of the last record that is missing
+        first = order.next - bool(missing)  # the Hole takes the number of the last record that is missing
         tape = self._create(self.segment + 1)
         try:
             why = order.why if self.failure is None else self.failure.reason
