@@ -11,10 +11,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from random import Random
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
+from truetape.core.feed.acks import Acks
+from truetape.core.feed.pace import Pace
 from truetape.core.feed.venue import Accepted, Dialect, Limits, Rejected, Want
 from truetape.model.effect import Close, Effect, Open, Ping, Send
 from truetape.model.reason import remedy
@@ -24,8 +26,6 @@ GARBAGE_MAX = 20
 """Undecodable frames in a row before we hang up."""
 ASKS_MAX = 4
 """Times a subscription is asked for on one connection before it is opened anew."""
-BURST = 1.0
-"""Seconds' worth of messages that may leave at once when nothing was sent for a while."""
 
 
 class Timing(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -47,6 +47,39 @@ class Timing(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     messages_per_s: float = -1.0  # -1: the venue's own limit
 
 
+State: TypeAlias = Literal["IDLE", "DIALING", "OPEN", "WAITING", "STOPPED"]
+
+
+class Due(Struct):
+    """When each thing is next due, ns; 0 never."""
+
+    dial: int = 0  # waiting: dial; dialing or hung up: the driver never answered
+    ping: int = 0
+    app_ping: int = 0
+    pong: int = 0
+
+
+class SessionState(Struct, array_like=True):
+    """One session, for a checkpoint."""
+
+    state: State
+    reason: str
+    attempts: int
+    reconnects: int
+    opened_at: int
+    last_rx: int
+    rtt_ns: int
+    offset_ns: int | None
+    garbage: int
+    draws: int
+    pinged: int
+    due: Due
+    wants: list[Want]
+    unacked: list[tuple[str, str, int, int]]
+    outbox: list[bytes]
+    pace: tuple[list[int], int, int]
+
+
 def _ns(seconds: float) -> int:
     return round(seconds * SECOND)
 
@@ -61,7 +94,7 @@ class Session:
         self.dialect = dialect
         self.url = url
         self.timing = timing
-        self.state: Literal["IDLE", "DIALING", "OPEN", "WAITING", "STOPPED"] = "IDLE"
+        self.state: State = "IDLE"
         self.reason = ""
         self.attempts = 0
         self.reconnects = 0
@@ -74,18 +107,14 @@ class Session:
         app_ping = timing.app_ping_every_s if timing.app_ping_every_s >= 0 else limits.ping_every_s
         self._app_ping_every = _ns(app_ping)
         self._dead_after = _ns(timing.dead_after_s if timing.dead_after_s >= 0 else limits.dead_after_s)
-        self._rate = timing.messages_per_s if timing.messages_per_s >= 0 else limits.messages_per_s
+        self._pace = Pace(timing.messages_per_s if timing.messages_per_s >= 0 else limits.messages_per_s)
+        self._acks = Acks(_ns(timing.ack_within_s))
         self._random = random
+        self._draws = 0
         self._wants: dict[tuple[str, str], Want] = {(want.channel, want.raw): want for want in wants}
-        self._unacked: dict[tuple[str, str], int] = {}  # -> times asked
         self._outbox: deque[bytes] = deque()
-        self._next_send = 0
-        self._next_ping = 0
-        self._next_app_ping = 0
-        self._pong_by = 0
-        self._ack_by = 0
-        self._dial_at = 0
-        self._ping_at = 0
+        self._due = Due()
+        self._pinged = 0  # when the application ping left that is not answered yet
 
     # -- what is wanted -------------------------------------------------------------------------------------------------
 
@@ -97,27 +126,28 @@ class Session:
     @property
     def unacknowledged(self) -> list[tuple[str, str]]:
         """(channel, raw) of what was asked for and not yet confirmed."""
-        return list(self._unacked)
+        return list(self._acks.pairs)
 
     def want(self, wants: Sequence[Want], now: int) -> list[Effect]:
         """Add subscriptions while running."""
         fresh = [want for want in wants if (want.channel, want.raw) not in self._wants]
         self._wants.update({(want.channel, want.raw): want for want in fresh})
-        return self._ask(fresh, now) if self.state == "OPEN" else []
+        return self._ask(fresh, now) if self._stands else []
 
     def unwant(self, wants: Sequence[Want], now: int) -> list[Effect]:
         """Remove subscriptions while running."""
         gone = [want for want in wants if self._wants.pop((want.channel, want.raw), None) is not None]
         for want in gone:
-            self._unacked.pop((want.channel, want.raw), None)
-        if self.state != "OPEN" or not gone:
+            self._acks.confirmed(want.channel, want.raw)
+        if not self._stands or not gone:
             return []
         self._outbox.extend(self.dialect.unsubscribe(gone))
         return self._pump_out(now)
 
     def resubscribe(self, wants: Sequence[Want], now: int) -> list[Effect]:
-        """Ask for these anew, for a fresh snapshot on the same connection."""
-        if self.state != "OPEN" or not wants:
+        """Ask for these anew, for a fresh snapshot on the same connection; what is not in the registry is left alone."""
+        wants = [want for want in wants if (want.channel, want.raw) in self._wants]
+        if not self._stands or not wants:
             return []
         self._outbox.extend(self.dialect.unsubscribe(wants))
         return self._ask(wants, now)
@@ -125,22 +155,28 @@ class Session:
     def _ask(self, wants: Sequence[Want], now: int) -> list[Effect]:
         size = max(1, self.dialect.limits.wants_per_message)
         for start in range(0, len(wants), size):
-            self._outbox.extend(self.dialect.subscribe(wants[start : start + size]))
-        for want in wants:
-            key = (want.channel, want.raw)
-            self._unacked[key] = self._unacked.get(key, 0) + 1
-        self._ack_by = now + _ns(self.timing.ack_within_s) if self.timing.ack_within_s else 0
+            part = wants[start : start + size]
+            messages = self.dialect.subscribe(part)
+            if not messages:
+                continue  # the URL asked for these: nothing will confirm them but their data
+            self._outbox.extend(messages)
+            self._acks.asked((want.channel, want.raw) for want in part)
         return self._pump_out(now)
 
     def _pump_out(self, now: int) -> list[Effect]:
-        """Send what the venue's pace allows now; the rest waits for `tick`."""
+        """Send what the venue's pace allows now; the rest waits for `tick`. Confirmations are awaited once everything has left."""
         sends: list[Effect] = []
-        step = _ns(1 / self._rate) if self._rate > 0 else 0
-        self._next_send = max(self._next_send, now - _ns(BURST) + step)
-        while self._outbox and self._next_send <= now:
+        while self._outbox and self._pace.free_at <= now:
             sends.append(Send(self.source, self._outbox.popleft()))
-            self._next_send += step
+            self._pace.left(now)
+        if not self._outbox:
+            self._acks.left(now)
         return sends
+
+    @property
+    def _stands(self) -> bool:
+        """Open, and not being hung up."""
+        return self.state == "OPEN" and not self._due.dial
 
     # -- life of the connection -----------------------------------------------------------------------------------------
 
@@ -149,22 +185,20 @@ class Session:
         self.state = "DIALING"
         self.attempts += 1
         # the driver has its own dial and handshake limits; this one only guards against a driver that never answers
-        self._dial_at = now + _ns(self.timing.dial_s + self.timing.handshake_s + 5)
+        self._due.dial = now + _ns(self.timing.dial_s + self.timing.handshake_s + 5)
         return [Open(self.source, self.url)]
 
     def opened(self, now: int) -> list[Effect]:
         """The connection stands: ask for everything in the registry."""
+        if self.state == "STOPPED":
+            return [Close(self.source, self.reason)]  # it was being dialed when it was stopped
         self.state = "OPEN"
         self.reason = ""
         self.opened_at = self.last_rx = now
         self.garbage = 0
-        self._outbox.clear()
-        self._unacked.clear()
-        self._dial_at = 0
-        self._pong_by = 0
-        self._next_send = now - _ns(BURST)
-        self._next_ping = now + _ns(self.timing.ping_every_s) if self.timing.ping_every_s else 0
-        self._next_app_ping = now + self._app_ping_every if self._app_ping_every else 0
+        self._forget()
+        self._due.ping = now + _ns(self.timing.ping_every_s) if self.timing.ping_every_s else 0
+        self._due.app_ping = now + self._app_ping_every if self._app_ping_every else 0
         return self._ask(self.wants, now)
 
     def lost(self, reason: str, now: int, *, code: int = 0, retry_after_s: float = -1.0) -> None:
@@ -174,100 +208,124 @@ class Session:
             self.reconnects += 1
         if healthy:
             self.attempts = 0
-        cure = remedy(self.reason.partition(":")[0]) if self.reason else "backoff"
-        why = f"{self.reason}; {reason}" if self.reason and reason not in self.reason else reason
-        self.reason = why
-        self._outbox.clear()
-        self._unacked.clear()
-        self._pong_by = self._next_ping = self._next_app_ping = self._ack_by = 0
+        ended = self.reason if self.state in ("OPEN", "STOPPED") else ""  # set where we hung up ourselves
+        cure = remedy(ended.partition(":")[0]) if ended else "backoff"
+        self.reason = f"{ended}; {reason}" if ended and reason not in ended else ended or reason
+        self._forget()
         limit = self.timing.attempts_max
+        if limit and self.attempts >= limit and self.state != "STOPPED":
+            self.reason += f"; given up after {self.attempts} attempts"
         if self.state == "STOPPED" or cure == "stop" or (limit and self.attempts >= limit):
             self.state = "STOPPED"
             return
         self.state = "WAITING"
-        self._dial_at = now + self._wait(cure == "retry_now" or healthy, retry_after_s)
+        self._due.dial = now + self._wait(cure == "retry_now" or healthy, retry_after_s)
+
+    def _forget(self) -> None:
+        """What belonged to the last connection is void."""
+        self._outbox.clear()
+        self._acks.clear()
+        self._pace.renew()
+        self._pinged = 0
+        self._due = Due()
 
     def _wait(self, first_at_once: bool, retry_after_s: float) -> int:
         """How long to wait: the venue's own time if it gave one; a first attempt within 250 ms; else doubling, with jitter."""
+        self._draws += 1
+        chance = self._random.random()
         if retry_after_s >= 0:
-            return _ns(retry_after_s + self._random.random() * self.timing.jitter)
+            return _ns(retry_after_s + chance * self.timing.jitter)
         if first_at_once and self.attempts == 0:
-            return _ns(self._random.random() * 0.25)
+            return _ns(chance * 0.25)
         doubled = self.timing.backoff_first_s * 2 ** min(max(self.attempts - 1, 0), 30)
-        return _ns(min(self.timing.backoff_max_s, doubled) * (1 + self.timing.jitter * (2 * self._random.random() - 1)))
+        most = self.timing.backoff_max_s / (1 + self.timing.jitter)  # so that no jitter leads beyond the cap
+        return _ns(min(most, doubled) * (1 + self.timing.jitter * (2 * chance - 1)))
 
     def stop(self, reason: str) -> list[Effect]:
         """End for good."""
         was = self.state
         self.state = "STOPPED"
         self.reason = reason
-        self._outbox.clear()
+        self._forget()
         return [Close(self.source, reason)] if was in ("OPEN", "DIALING") else []
 
-    def restore(self, state: str, opened_at: int, last_rx: int) -> None:
-        """Put back what a checkpoint kept; timers begin anew (on a replay their effects are not applied)."""
-        states: dict[str, Literal["IDLE", "DIALING", "OPEN", "WAITING", "STOPPED"]] = {
-            "DIALING": "DIALING", "OPEN": "OPEN", "WAITING": "WAITING", "STOPPED": "STOPPED",
-        }  # fmt: skip
-        self.state = states.get(state, "IDLE")
-        self.opened_at, self.last_rx = opened_at, last_rx
+    # -- for a checkpoint -----------------------------------------------------------------------------------------------
+
+    def save(self) -> SessionState:
+        """All that later states and messages depend on."""
+        return SessionState(
+            self.state, self.reason, self.attempts, self.reconnects, self.opened_at, self.last_rx, self.rtt_ns, self.offset_ns,
+            self.garbage, self._draws, self._pinged, self._due, self.wants, self._acks.save(), list(self._outbox),
+            self._pace.save(),
+        )  # fmt: skip
+
+    def load(self, saved: SessionState) -> None:
+        """Put a fresh session back as it was saved, its luck included."""
+        self.state, self.reason, self.attempts = saved.state, saved.reason, saved.attempts
+        self.reconnects, self.opened_at, self.last_rx = saved.reconnects, saved.opened_at, saved.last_rx
+        self.rtt_ns, self.offset_ns, self.garbage = saved.rtt_ns, saved.offset_ns, saved.garbage
+        self._pinged, self._due = saved.pinged, saved.due
+        self._wants = {(want.channel, want.raw): want for want in saved.wants}
+        self._acks.load(saved.unacked)
+        self._outbox = deque(saved.outbox)
+        self._pace.load(saved.pace)
+        for _ in range(saved.draws - self._draws):
+            self._random.random()
+        self._draws = saved.draws
 
     # -- what the venue says --------------------------------------------------------------------------------------------
 
     def ponged(self, rtt_ns: int) -> None:
         """A pong came for our ping."""
         self.rtt_ns = rtt_ns
-        self._pong_by = 0
+        self._due.pong = 0
 
     def alive(self, ts: int, pong: bool, now: int) -> None:
         """The venue answered our application ping, or beat its heart."""
-        if pong and self._ping_at:
-            self.rtt_ns = now - self._ping_at
+        if pong and self._pinged:
+            self.rtt_ns = now - self._pinged
             if ts:
                 self.offset_ns = ts - (now - self.rtt_ns // 2)
-            self._ping_at = 0
+            self._pinged = 0
 
-    def undecodable(self) -> list[Effect]:
+    def undecodable(self, now: int) -> list[Effect]:
         """A frame could not be read; many in a row, and we hang up."""
         self.garbage += 1
-        if self.garbage < GARBAGE_MAX or self.state != "OPEN":
+        if self.garbage < GARBAGE_MAX:
             return []
-        return self._hang_up(f"garbage: {self.garbage} undecodable frames in a row")
+        return self._hang_up(f"garbage: {self.garbage} undecodable frames in a row", now)
 
     def accepted(self, answer: Accepted) -> None:
         """The venue confirmed subscriptions; an empty symbol stands for all of that channel, no pairs for none."""
         for channel, raw in answer.pairs:
-            if raw:
-                self._unacked.pop((channel, raw), None)
-            else:
-                for key in [key for key in self._unacked if not channel or key[0] == channel]:
-                    del self._unacked[key]
+            self._acks.confirmed(channel, raw)
 
     def flowing(self, channel: str, raw: str) -> None:
         """Data came for this subscription: as good as an acknowledgment."""
-        self._unacked.pop((channel, raw), None)
+        self._acks.confirmed(channel, raw)
 
     def rejected(self, answer: Rejected, now: int) -> list[Effect]:
         """The venue said no; the table of reasons knows the one remedy."""
         cure = remedy(answer.reason)
-        for pair in (
-            answer.pairs if cure == "drop" else ()
-        ):  # what must wait, or failed for the venue's sake, is asked for again
-            self._unacked.pop(pair, None)
-            self._wants.pop(pair, None)
+        if cure == "drop":  # what must wait, or failed for the venue's sake, is asked for again
+            for pair in answer.pairs:
+                if self._wants.pop(pair, None) is not None:
+                    self._acks.confirmed(*pair)
         if cure == "stop":
-            self.state = "STOPPED"
-            self.reason = f"{answer.reason}: {answer.text}"
-            return [Close(self.source, self.reason)]
+            return self.stop(f"{answer.reason}: {answer.text}")
         if cure == "wait":
             wait = answer.retry_after_s if answer.retry_after_s >= 0 else 5.0
-            self._next_send = max(self._next_send, now + _ns(wait))
-            self._ack_by = self._next_send + _ns(self.timing.ack_within_s) if self._unacked else 0
+            self._pace.hold(now + _ns(wait))
+            self._acks.hold(self._pace.held)
         return []
 
-    def _hang_up(self, reason: str) -> list[Effect]:
+    def _hang_up(self, reason: str, now: int) -> list[Effect]:
+        """Say so once; the driver answers with `lost`, and if it never does, time does."""
+        if self.state != "OPEN" or self._due.dial:
+            return []
         self.reason = reason
-        self._pong_by = self._next_ping = self._next_app_ping = self._ack_by = 0
+        self._forget()
+        self._due.dial = now + _ns(self.timing.close_s)
         return [Close(self.source, reason, abort=True)]
 
     # -- time -----------------------------------------------------------------------------------------------------------
@@ -275,49 +333,57 @@ class Session:
     @property
     def deadline(self) -> int | None:
         """When `tick` is next due, ns; None when nothing is."""
-        if self.state in ("WAITING", "DIALING"):
-            return self._dial_at or None
+        due = self._due
+        if self.state in ("WAITING", "DIALING") or due.dial:
+            return due.dial or None
         if self.state != "OPEN":
             return None
         silence = self.last_rx + self._dead_after if self._dead_after else 0
-        sends = self._next_send if self._outbox else 0
-        acks = self._ack_by if self._unacked else 0
-        due = [at for at in (self._next_ping, self._next_app_ping, self._pong_by, silence, sends, acks) if at]
-        return min(due, default=None)
+        sends = self._pace.free_at if self._outbox else 0
+        times = (due.ping, due.app_ping, due.pong, silence, sends, self._acks.deadline)
+        return min([at for at in times if at], default=None)
 
     def tick(self, now: int) -> list[Effect]:
         """Do what is due."""
+        due = self._due
         if self.state == "WAITING":
-            return self.start(now) if now >= self._dial_at else []
-        if self.state == "DIALING" and now >= self._dial_at:
-            self.lost("dial_failed: the driver never answered", now)
+            return self.start(now) if now >= due.dial else []
+        if self.state == "DIALING" or due.dial:
+            if now >= due.dial:
+                self.lost("dial_failed: the driver never answered", now)
             return []
         if self.state != "OPEN":
             return []
-        if self._pong_by and now >= self._pong_by:
-            if self.last_rx <= self._pong_by - _ns(self.timing.pong_within_s):
-                return self._hang_up(f"dead_link: nothing within {self.timing.pong_within_s:g} s of a ping")
-            self._pong_by = 0  # other bytes came after the ping: the link lives, even if its pongs do not
+        if due.pong and now >= due.pong:
+            if not self._heard_since_ping():
+                return self._hang_up(f"dead_link: nothing within {self.timing.pong_within_s:g} s of a ping", now)
+            due.pong = 0  # the link lives, even if its pongs do not
         if self._dead_after and now - self.last_rx >= self._dead_after:
-            return self._hang_up(f"silence: nothing for {self._dead_after / SECOND:g} s")
+            return self._hang_up(f"silence: nothing for {self._dead_after / SECOND:g} s", now)
         return self._beat(now)
 
+    def _heard_since_ping(self) -> bool:
+        """Whether any bytes came after the ping whose pong is awaited."""
+        return self.last_rx > self._due.pong - _ns(self.timing.pong_within_s)
+
     def _beat(self, now: int) -> list[Effect]:
+        due = self._due
         effects: list[Effect] = []
-        if self._next_ping and now >= self._next_ping:
-            self._next_ping = now + _ns(self.timing.ping_every_s)
-            if not self._pong_by and self.timing.pong_within_s:
-                self._pong_by = now + _ns(self.timing.pong_within_s)
+        if due.ping and now >= due.ping:
+            due.ping = now + _ns(self.timing.ping_every_s)
+            if self.timing.pong_within_s and (not due.pong or self._heard_since_ping()):
+                due.pong = now + _ns(self.timing.pong_within_s)
+            self._pace.pinged(now)
             effects.append(Ping(self.source))
-        if self._next_app_ping and now >= self._next_app_ping:
-            self._next_app_ping = now + self._app_ping_every
+        if due.app_ping and now >= due.app_ping:
+            due.app_ping = now + self._app_ping_every
             if (data := self.dialect.ping()) is not None:
-                self._ping_at = now
+                self._pinged = now
+                self._pace.pinged(now)
                 effects.append(Send(self.source, data))
-        if self._unacked and self._ack_by and now >= self._ack_by:
-            if max(self._unacked.values()) >= ASKS_MAX:
-                return self._hang_up(
-                    f"unacknowledged: {len(self._unacked)} subscriptions were asked for {ASKS_MAX} times"
-                )
-            effects += self._ask([self._wants[key] for key in self._unacked if key in self._wants], now)
+        if self._acks.deadline and now >= self._acks.deadline:
+            late = self._acks.late(now)
+            if late and max(late.values()) >= ASKS_MAX:
+                return self._hang_up(f"unacknowledged: {len(late)} subscriptions were asked for {ASKS_MAX} times", now)
+            effects += self._ask([self._wants[pair] for pair in late if pair in self._wants], now)
         return effects + self._pump_out(now)

@@ -1,7 +1,7 @@
 """The pump's state at the start of a segment: all that later events, gaps and the digest depend on.
 
-`save` is called between two records; `load` puts a fresh pump of the same configuration there. Sessions' timers are not part of it:
-they cause effects, which a replay does not apply, never events.
+`save` is called between two records; `load` puts a fresh pump of the same configuration there. Timers, outboxes and the snapshots that
+are asked for are part of it: what they send changes what a dialect remembers, and with it what later frames are taken for.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from truetape.core.feed.health import StreamState
+from truetape.core.feed.session import SessionState
 from truetape.core.route.pump import Pump
 
 
@@ -17,9 +18,7 @@ class LinkState(Struct, array_like=True):
     """One connection."""
 
     source: str
-    session: str
-    opened_at: int
-    last_rx: int
+    session: SessionState | None
     memory: bytes
     streams: list[StreamState]
 
@@ -46,8 +45,7 @@ def save(pump: Pump) -> bytes:
         session = link.session
         links.append(
             LinkState(
-                link.source, session.state if session else "", session.opened_at if session else 0,
-                session.last_rx if session else 0, _ENCODE(getattr(link.dialect, "memory", None)), streams,
+                link.source, session.save() if session is not None else None, _ENCODE(getattr(link.dialect, "memory", None)), streams
             )
         )  # fmt: skip
     return _ENCODE(PumpState(pump.digest.link, pump.digest.by_kind, pump.next_health, links))
@@ -72,8 +70,8 @@ def load(pump: Pump, state: bytes) -> None:
         memory = getattr(link.dialect, "memory", None)
         if memory is not None:
             setattr(link.dialect, "memory", msgspec.msgpack.decode(kept.memory, type=type(memory)))  # noqa: B010
-        if link.session is not None:
-            link.session.restore(kept.session, kept.opened_at, kept.last_rx)
+        if link.session is not None and kept.session is not None:
+            link.session.load(kept.session)
         wanted = {(row.want.channel, row.want.raw) for row in kept.streams}
         for gone in [stream.want for key, stream in link.streams.items() if key not in wanted]:
             link.drop(gone)
