@@ -15,7 +15,6 @@ from bench.report import Account, arguments
 from truetape.app.live import Gateway
 from truetape.core.book import metrics
 from truetape.io.clock import wall_ns
-from truetape.io.obs import log
 
 SILENCE_S = 5.0
 
@@ -66,7 +65,6 @@ async def consume(gateway: Gateway, frames: int, delay: bool) -> None:
 def main() -> None:
     """Run on uvloop."""
     options = arguments(__doc__ or "")
-    log.setup(str, level=40)
     uvloop.run(receive(options.url, options.frames, symbols(options.symbols), options.delay, options.levels))
 
 

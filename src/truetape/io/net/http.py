@@ -1,11 +1,14 @@
-"""HTTP GET for snapshots and instruments, over aiohttp."""
+"""HTTP GET for snapshots and instruments, over aiohttp (9 MB: loaded when something is fetched, for many gateways never do)."""
 
 from __future__ import annotations
 
 import ssl
+from typing import TYPE_CHECKING
 
-import aiohttp
 from msgspec import Struct
+
+if TYPE_CHECKING:
+    import aiohttp
 
 BODY_MAX = 64 * 1024 * 1024
 """The largest answer that is read; Coinbase's product list is about 1 MB, Binance's exchangeInfo 15 MB."""
@@ -25,15 +28,19 @@ class Getter:
     def __init__(
         self, timeout_s: float = 10.0, ssl_context: ssl.SSLContext | None = None, proxy: str | None = None
     ) -> None:
-        self._timeout = aiohttp.ClientTimeout(total=timeout_s)
+        self._timeout_s = timeout_s
         self._ssl = ssl_context
         self._proxy = proxy
         self._session: aiohttp.ClientSession | None = None
 
     async def get(self, url: str, headers: dict[str, str] | None = None) -> Answer:
         """GET; never raises for what the world may do."""
+        import aiohttp
+
         if self._session is None:
-            self._session = aiohttp.ClientSession(timeout=self._timeout, auto_decompress=True)
+            self._session = aiohttp.ClientSession(
+                timeout=aiohttp.ClientTimeout(total=self._timeout_s), auto_decompress=True
+            )
         try:
             async with self._session.get(url, headers=headers, ssl=self._ssl or True, proxy=self._proxy) as response:
                 body = await response.content.read(BODY_MAX + 1)

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from typing import Any
 
-import structlog
-
-_ON = False  # a program that embeds the gateway hears it through logging's "truetape", until `setup` takes over
+# a program that embeds the gateway hears it through logging's "truetape", until `setup` takes over
 _LIBRARY = logging.getLogger("truetape")
+_SAY: Callable[..., Any] | None = None
 
 
 def setup(redact: Callable[[str], str], level: int = logging.INFO, json: bool | None = None) -> None:
     """Send everything to stderr; every text field passes through `redact`."""
+    import structlog  # it brings rich along, 5 MB that an embedded gateway need not have
 
-    def clean(_logger: Any, _name: str, fields: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    def clean(_logger: Any, _name: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         return {key: redact(value) if isinstance(value, str) else value for key, value in fields.items()}
 
-    global _ON
-    _ON = True
+    global _SAY
     as_json = not sys.stderr.isatty() if json is None else json
     renderer: Any = (
         structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
@@ -31,6 +30,7 @@ def setup(redact: Callable[[str], str], level: int = logging.INFO, json: bool | 
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
+    _SAY = structlog.get_logger().log
 
 
 def info(event: str, **fields: Any) -> None:
@@ -44,7 +44,7 @@ def warning(event: str, **fields: Any) -> None:
 
 
 def _say(level: int, event: str, fields: dict[str, Any]) -> None:
-    if _ON:
-        structlog.get_logger().log(level, event, **fields)
+    if _SAY is not None:
+        _SAY(level, event, **fields)
     else:
         _LIBRARY.log(level, "%s %s", event, fields)
