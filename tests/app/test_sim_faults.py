@@ -142,8 +142,10 @@ async def test_a_close_carries_its_code(code: int) -> None:
 async def test_half_open_answers_no_ping_and_wakes_again() -> None:
     async with simulator("half-open@0.3s=2") as sim, connect(sim.ws, ping_interval=None) as ws:
         await subscribed(ws)
-        while "half-open" not in sim.script.done:
-            await ws.recv()
+        with pytest.raises(TimeoutError):  # data flow until it falls silent
+            while True:
+                await asyncio.wait_for(ws.recv(), 0.3)
+        assert sim.script.done == {"half-open": 1}
         pong = await ws.ping()
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(asyncio.shield(pong), 0.2)
