@@ -37,6 +37,8 @@ class OrderBook:
         if marks is not None:
             self._bid_marks = {level[0]: mark for level, mark in zip(bids, marks[0], strict=True)}
             self._ask_marks = {level[0]: mark for level, mark in zip(asks, marks[1], strict=True)}
+        elif self._bid_marks or self._ask_marks:
+            self._bid_marks, self._ask_marks = {}, {}  # those of the book before tell nothing of this one
         if not all([size for _, size in bids]):  # noqa: C419  a list is twice as quick here
             bids[:] = [level for level in bids if level[1]]
         if not all([size for _, size in asks]):  # noqa: C419
@@ -132,11 +134,14 @@ class OrderBook:
             self._ask_marks.pop(price, None)
 
     def checksum(self, rule: Callable[[list[str], list[str]], int], top: int) -> int:
-        """The venue's number over the marks of the best `top` levels of each side; computed only when one of them changed."""
+        """The venue's number over the marks of the best `top` levels of each side; computed only when one of them changed.
+
+        A level that came without its mark counts as empty text: the number will not hold, and says so.
+        """
         if self._sum is None:
             bids, asks = self.bids(top), self.asks(top)
-            bid_marks, ask_marks = self._bid_marks, self._ask_marks
-            self._sum = rule([bid_marks[price] for price, _ in bids], [ask_marks[price] for price, _ in asks])
+            bid_mark, ask_mark = self._bid_marks.get, self._ask_marks.get
+            self._sum = rule([bid_mark(price, "") for price, _ in bids], [ask_mark(price, "") for price, _ in asks])
         return self._sum
 
     def bids(self, n: int = 0) -> list[Level]:
@@ -174,6 +179,5 @@ class OrderBook:
         """The checksum texts beside `bids()` and `asks()`; empty lists where none are kept."""
         if not self._bid_marks and not self._ask_marks:
             return [], []
-        return [self._bid_marks[price] for price, _ in self.bids()], [
-            self._ask_marks[price] for price, _ in self.asks()
-        ]
+        bid_mark, ask_mark = self._bid_marks.get, self._ask_marks.get
+        return [bid_mark(price, "") for price, _ in self.bids()], [ask_mark(price, "") for price, _ in self.asks()]
