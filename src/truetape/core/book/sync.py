@@ -115,9 +115,10 @@ class BookSync:
                 return True
         elif seq == last + 1:
             return True
-        if seq < 0 and event.first < 0 and event.prev < 0:
-            return True  # this message was not numbered: nothing can be proved, and nothing is missing for certain
-        if seq <= last and event.prev < last and self._old < RESTART_AFTER:
+        unnumbered = seq < 0 and event.first < 0 and event.prev < 0
+        if unnumbered and last < 0:
+            return True  # a book that nothing numbers: nothing can be proved, and nothing is missing for certain
+        if seq <= last and event.prev < last and self._old < RESTART_AFTER and not unnumbered:
             self._old += 1
             self.counts.duplicates += 1
             return False
@@ -130,6 +131,8 @@ class BookSync:
         return f"prev {self.seq}" if self._numbers == "chain" else f"seq {self.seq + 1}"
 
     def _found(self, event: Book) -> str:
+        if event.seq < 0 and event.first < 0 and event.prev < 0:
+            return "no number"
         return (
             f"prev {event.prev}"
             if self._numbers == "chain"
@@ -190,12 +193,11 @@ class BookSync:
         self.book.replace(event.bids, event.asks, event.marks)
         self.counts.snapshots += 1
         self.seq = event.seq
-        if event.seq >= 0 and self._numbers != "none":
+        numbered = event.seq >= 0 and self._numbers != "none"
+        if numbered:
             self.verified = event.recv
-            if self.evidence == "none":
-                self.evidence = "sequence"
-        if self.rule.counter:
-            self.evidence = "sequence"
+        # what proved the book before proves nothing of this one: a venue may have stopped sending numbers or checksums
+        self.evidence = "sequence" if numbered or self.rule.counter else "none"
         if self.rule.truncate and self.depth:
             self.book.truncate(self.depth)
         if event.checksum is not None and not self._holds(event):
@@ -359,6 +361,7 @@ class BookState(Struct):
     pending: Book | None
     counts: BookCounts
     behind: int = -2
+    old: int = 0
 
 
 def save(sync: BookSync) -> BookState:
@@ -366,7 +369,7 @@ def save(sync: BookSync) -> BookState:
     return BookState(
         sync.book.bids(), sync.book.asks(), sync.book.marks(), sync.state, sync.reason, sync.evidence, sync.live, sync.seq,
         sync.from_seq, sync.to_seq, sync.verified, sync.depth, sync.wants_snapshot, sync._bad, list(sync._buffer), sync._pending,
-        sync.counts, sync._behind,
+        sync.counts, sync._behind, sync._old,
     )  # fmt: skip
 
 
@@ -378,4 +381,4 @@ def load(sync: BookSync, saved: BookState) -> None:
     sync.seq, sync.from_seq, sync.to_seq, sync.verified = saved.seq, saved.from_seq, saved.to_seq, saved.verified
     sync.depth, sync.wants_snapshot, sync._bad = saved.depth, saved.wants_snapshot, saved.bad
     sync._buffer, sync._pending, sync.counts = deque(saved.buffer), saved.pending, saved.counts
-    sync._behind = saved.behind
+    sync._behind, sync._old = saved.behind, saved.old
