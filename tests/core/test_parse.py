@@ -127,6 +127,34 @@ def test_damage_outside_a_member_is_an_error(data: bytes) -> None:
         salvage(data, MESSAGES, "data", ("symbol",))
 
 
+class Group(Struct):
+    """A list in a list."""
+
+    symbol: str = ""
+    rows: list[Member] = []
+
+
+class Groups(Struct):
+    """A frame of them."""
+
+    groups: list[Group] = []
+
+
+def test_a_member_of_an_inner_list_goes_alone_where_that_list_is_named() -> None:
+    decoder = msgspec.json.Decoder(Groups, strict=False)
+    data = b'{"groups":[{"symbol":"G","rows":[' + GOOD + b"," + BAD + b']},{"rows":[{"price":[]}]}]}'
+    found, lost = salvage(data, decoder, ("groups.rows", "groups"), ("symbol",))
+    assert ([len(group.rows) for group in found.groups], lost) == ([1, 0], ["B", ""])
+    found, lost = salvage(data, decoder, ("groups",), ("symbol",))
+    assert ([len(group.rows) for group in found.groups], lost) == ([], ["G", ""])
+
+
+def test_a_member_without_a_name_is_called_as_what_it_lay_in() -> None:
+    decoder = msgspec.json.Decoder(Groups, strict=False)
+    _, lost = salvage(b'{"groups":[{"symbol":"G","rows":[{"price":[]}]}]}', decoder, ("groups.rows",), ("symbol",))
+    assert lost == ["G"]
+
+
 def test_more_than_64_damaged_members_are_an_error() -> None:
     with pytest.raises(msgspec.ValidationError):
         salvage(b'{"data":[' + b",".join([BAD] * 65) + b"]}", MESSAGES, "data", ("symbol",))

@@ -299,10 +299,12 @@ class Dialect:
         asked = self.memory.asked.get(frame.req_id, [])
         if not frame.success:
             # one bad topic refuses the whole request: only what the text names is given up, the rest is asked for again
-            named = re.findall(r"[\w-]+", frame.ret_msg)
+            text = frame.ret_msg
+            named = re.findall(r"[\w-]+", text)
             pairs = [pair for pair in asked if pair[1] in named] or (asked if len(asked) == 1 else [])
-            busy = "frequen" in frame.ret_msg.lower() or "rate limit" in frame.ret_msg.lower()
-            return Rejected("rate_limit" if busy else "bad_request", frame.ret_msg, pairs=tuple(pairs))
+            if "frequen" in text.lower() or "rate limit" in text.lower():
+                return Rejected("rate_limit", text)
+            return Rejected("unknown_symbol" if "symbol" in text.lower() else "bad_request", text, pairs=tuple(pairs))
         if frame.op == "subscribe":
             return Accepted(tuple(asked))
         return Alive() if frame.op == "unsubscribe" else Ignored(frame.op)

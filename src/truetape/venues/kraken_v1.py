@@ -14,7 +14,7 @@ from zlib import crc32
 import msgspec
 from msgspec import Raw, Struct, field
 
-from truetape.core.feed.parse import TextLevel, number, salvage, seconds_ns, side
+from truetape.core.feed.parse import TextLevel, salvage, seconds_ns, side
 from truetape.core.feed.venue import (
     Accepted,
     Alive,
@@ -58,6 +58,26 @@ class _Trade(Struct, array_like=True, gc=False):
     size: Size
     time: str
     side: str
+
+
+class _Spread(Struct, array_like=True, gc=False):
+    bid: Size
+    ask: Size
+    time: str
+    bid_size: Size
+    ask_size: Size
+
+
+class _Bar(Struct, array_like=True, gc=False):
+    time: str
+    end: str
+    open: Size
+    high: Size
+    low: Size
+    close: Size
+    vwap: Size
+    volume: Size
+    count: int
 
 
 class _Ticker(Struct, gc=False):
@@ -109,7 +129,8 @@ _ARRAYS = msgspec.json.Decoder(list[Raw])
 _TEXT = msgspec.json.Decoder(str)
 _SIDES = msgspec.json.Decoder(_Sides)
 _TRADES = msgspec.json.Decoder(list[_Trade], strict=False)
-_ROW = msgspec.json.Decoder(list[str])
+_SPREADS = msgspec.json.Decoder(_Spread, strict=False)
+_BARS = msgspec.json.Decoder(_Bar, strict=False)
 _TICKERS = msgspec.json.Decoder(_Ticker, strict=False)
 _EVENTS = msgspec.json.Decoder(_Event, strict=False)
 _PAIRS = msgspec.json.Decoder(_Pairs, strict=False)
@@ -234,11 +255,11 @@ class Dialect:
         if word == "ticker":
             return (self._ticker(_TICKERS.decode(parts[0]), raw, recv),)
         if word == "spread":
-            bid, ask, time, bid_size, ask_size = _ROW.decode(parts[0])
-            name, ts, bid_n, ask_n = self.names[raw], seconds_ns(time), number(bid), number(ask)
-            return (Quote(self.label, name, raw, ts, recv, bid_n, number(bid_size), ask_n, number(ask_size)),)
+            row = _SPREADS.decode(parts[0])
+            name, ts = self.names[raw], seconds_ns(row.time)
+            return (Quote(self.label, name, raw, ts, recv, row.bid, row.bid_size, row.ask, row.ask_size),)
         if word == "ohlc":
-            return (self._bar(_ROW.decode(parts[0]), int(extra), raw, recv),)
+            return (self._bar(_BARS.decode(parts[0]), int(extra), raw, recv),)
         return (Ignored(word),)
 
     def _book(self, parts: list[_Sides], depth: int, raw: str, recv: int) -> Market | Control:
@@ -260,9 +281,13 @@ class Dialect:
 
     def _trade(self, row: _Trade, raw: str, recv: int) -> Market | Control:
         taker = _TAKER.get(row.side)
+        try:
+            ts = seconds_ns(row.time) if taker else 0
+        except ValueError as error:
+            return Damaged(str(error), raw, "trade")
         if taker is None:
             return Damaged(f"expected side b or s, found {row.side[:20]!r}", raw, "trade")
-        return Trade(self.label, self.names[raw], raw, seconds_ns(row.time), recv, row.price, row.size, taker)
+        return Trade(self.label, self.names[raw], raw, ts, recv, row.price, row.size, taker)
 
     def _ticker(self, row: _Ticker, raw: str, recv: int) -> Market:
         (ask, _, ask_size), (bid, _, bid_size) = row.a, row.b
@@ -270,14 +295,12 @@ class Dialect:
         name = self.names[raw]
         return Ticker(self.label, name, raw, 0, recv, row.c[0], bid, bid_size, ask, ask_size, volume, high, low)
 
-    def _bar(self, row: list[str], minutes: int, raw: str, recv: int) -> Market:
-        """[time, end, open, high, low, close, vwap, volume, count]"""
-        ts, start = seconds_ns(row[0]), seconds_ns(row[1]) - minutes * 60_000_000_000
-        first, high, low, last, _, volume = map(number, row[2:8])
-        name, count = self.names[raw], int(row[8])
+    def _bar(self, row: _Bar, minutes: int, raw: str, recv: int) -> Market:
+        ts, start = seconds_ns(row.time), seconds_ns(row.end) - minutes * 60_000_000_000
         return Bar(
-            self.label, name, raw, ts, recv, _bar_name(minutes), start, first, high, low, last, volume, 0.0, count
-        )
+            self.label, self.names[raw], raw, ts, recv, _bar_name(minutes), start, row.open, row.high, row.low, row.close, row.volume,
+            0.0, row.count,
+        )  # fmt: skip
 
     def _answer(self, frame: _Event) -> Control:
         asked = frame.subscription

@@ -144,7 +144,7 @@ class Dialect:
     url = "wss://ws.okx.com:8443/ws/v5"
     rest_url = "https://www.okx.com"
     # 480 requests an hour for a connection, however many subscriptions each holds; closed after 30 s in which nothing moved
-    limits = Limits(wants_per_message=100, messages_per_s=2, ping_every_s=20, dead_after_s=30)
+    limits = Limits(wants_per_message=100, ping_every_s=20, dead_after_s=30)
     rule = Rule(snapshot="stream", numbers="chain", checksum=checksum, checksum_depth=25, trusted_depth=400)
 
     def __init__(self, label: str, names: Mapping[str, str], url: str) -> None:

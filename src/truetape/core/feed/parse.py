@@ -93,35 +93,55 @@ def side(rows: Sequence[TextLevel]) -> list[Level]:
 
 
 _AT = re.compile(r" - at `\$(?P<path>.*)`$")
+_STEP = re.compile(r"\.(\w+)|\[(\d+)\]")
+LOST_MAX = 64
+"""Members that are taken out of one frame before it is given up."""
 
 
-def salvage(data: bytes, decoder: msgspec.json.Decoder[T], items: str, names: tuple[str, ...]) -> tuple[T, list[str]]:
+def salvage(
+    data: bytes, decoder: msgspec.json.Decoder[T], items: str | tuple[str, ...], names: tuple[str, ...]
+) -> tuple[T, list[str]]:
     """Decode a frame whose list `items` holds a member that the typed decoder refuses, without that member.
 
-    `items` is the key of the list in the frame's object (`data`), empty where the frame itself is the list. Returns the decoded
-    frame and, for each member that was taken out, the first of `names` that it holds as text (its symbol), or an empty string.
-    At most 64 members are taken out. Raises the decoder's own error where the damage is not inside a member.
+    `items` is the key of the list in the frame's object (`data`), empty where the frame itself is the list. Where lists lie in
+    lists, several may be named, inner ones first (`events.trades`, `events`): a member goes alone where its own list is named.
+    Returns the decoded frame and, for each member that was taken out, the first of `names` that it, or what it lay in, holds as
+    text (its symbol), or an empty string. Raises the decoder's own error where the damage is not inside a member.
     """
     try:
         return decoder.decode(data), []
     except msgspec.ValidationError as error:
         first = error
     tree: Any = msgspec.json.decode(data)
-    prefix = f".{items}[" if items else "["
+    lists = [tuple(filter(None, item.split("."))) for item in ((items,) if isinstance(items, str) else items)]
     lost: list[str] = []
-    for _ in range(64):
+    for _ in range(LOST_MAX):
         try:
             return msgspec.convert(tree, decoder.type, strict=False), lost
         except msgspec.ValidationError as error:
             at = _AT.search(str(error))
-            path = at["path"] if at else ""
-            if not path.startswith(prefix):
+            name = _take_out(tree, at["path"] if at else "", lists, names)
+            if name is None:
                 raise first from None
-            index = int(path[len(prefix) : path.index("]")])
-            members = tree[items] if items else tree
-            member = members.pop(index)
-            lost.append(_named(member, names))
+            lost.append(name)
     raise first
+
+
+def _take_out(tree: Any, path: str, lists: list[tuple[str, ...]], names: tuple[str, ...]) -> str | None:
+    """Remove the member of one of `lists` that `path` leads into; its name, None where it leads into none."""
+    steps = [key or int(index) for key, index in _STEP.findall(path)]
+    for wanted in lists:
+        keys: list[str] = []
+        around: list[object] = []
+        here = tree
+        for step in steps:
+            if isinstance(step, int) and tuple(keys) == wanted:
+                around.append(here.pop(step))
+                return next((name for part in reversed(around) if (name := _named(part, names))), "")
+            keys += [step] if isinstance(step, str) else []
+            here = here[step]
+            around.append(here)
+    return None
 
 
 def peek(data: bytes, key: str) -> str:
