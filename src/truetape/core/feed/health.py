@@ -43,7 +43,6 @@ class StreamState(Struct, array_like=True):
     last_ts: int
     count: int
     longest: int
-    threshold: int
     slow: dict[int, int]
     slow_total: int
     blind: tuple[int, int, str] | None
@@ -55,8 +54,8 @@ class Stream:
     """One subscription's health, and its book where it is one."""
 
     __slots__ = (
-        "acked", "blind", "channel", "count", "evidence", "flow", "last", "last_ts", "longest", "raw", "reason", "since", "slow",
-        "source", "state", "symbol", "sync", "threshold", "topic", "topic_delta", "venue", "want",
+        "_learned", "acked", "blind", "channel", "count", "evidence", "flow", "last", "last_ts", "longest", "raw", "reason",
+        "since", "slow", "source", "state", "symbol", "sync", "topic", "topic_delta", "venue", "want",
     )  # fmt: skip
 
     def __init__(self, venue: str, source: str, want: Want, sync: BookSync | None, now: int) -> None:
@@ -80,7 +79,10 @@ class Stream:
         self.count = 0
         self.longest = 0
         self.slow: Histogram | None = None
-        self.threshold = round(DEFAULT_STALE_S[want.channel.partition(".")[0]] * SECOND)
+        self._learned = (
+            0,
+            round(DEFAULT_STALE_S[want.channel.partition(".")[0]] * SECOND),
+        )  # (at which count, threshold)
         self.blind: tuple[int, int, str] | None = (
             None  # (receive time, number, reason) of the last good message before a gap
         )
@@ -94,30 +96,34 @@ class Stream:
         self.count += 1
 
     def learn(self, interval: int) -> None:
-        """An interval that was not short: what the threshold is made from."""
+        """An interval that was not short: what the threshold is made from. Call it before the message is counted."""
         if self.slow is None:
             self.slow = Histogram()
         self.slow.add(interval)
         if interval > self.longest:
             self.longest = interval
-        self._set_threshold()
 
-    def _set_threshold(self) -> None:
-        if self.count < SAMPLES_MIN or self.slow is None:
-            return
-        beyond = self.slow.total / self.count  # the share of intervals that were not fast
-        p999 = (self.slow.percentile(max(0.0, 1 - 0.001 / beyond)) or 0) if beyond > 0.001 else 0
-        self.threshold = max(STALE_MIN, 5 * p999, self.longest)
+    @property
+    def threshold(self) -> int:
+        """How long its silence may last, ns; a pure function of the intervals seen, computed once for each count."""
+        count, known = self._learned
+        intervals = self.count - 1
+        if count == self.count or intervals < SAMPLES_MIN:
+            return known
+        known = STALE_MIN
+        if self.slow is not None:
+            beyond = self.slow.total / intervals  # the share of intervals that were not fast
+            p999 = (self.slow.percentile(max(0.0, 1 - 0.001 / beyond)) or 0) if beyond > 0.001 else 0
+            known = max(STALE_MIN, 5 * p999, self.longest)
+        self._learned = (self.count, known)
+        return known
 
-    def check(self, now: int, opened_at: int) -> bool:
-        """True when silence has just become a fault: of a living stream, or of one that never said anything since `opened_at`."""
-        if self.state == "SYNCING":
-            return not self.last and now - opened_at > self.threshold
-        if self.state not in ("LIVE", "QUIET"):
+    def check(self, now: int) -> bool:
+        """True when silence has just become a fault: of a living stream, or of one that waits for its first data, or its snapshot."""
+        if self.state not in ("SYNCING", "LIVE", "QUIET"):
             return False
-        if self.slow is None and self.count >= SAMPLES_MIN:
-            self.threshold = STALE_MIN
-        return now - self.last > self.threshold
+        silent = now - max(self.last, self.since)
+        return silent > STALE_MIN and silent > self.threshold
 
     def enter(self, state: str, reason: str, now: int) -> Status:
         """Change state; returns the Status that says so."""
@@ -140,7 +146,7 @@ class Stream:
         slow = self.slow
         return StreamState(
             self.want, self.state, self.reason, self.evidence, self.since, self.last, self.last_ts, self.count, self.longest,
-            self.threshold, slow.buckets if slow else {}, slow.total if slow else 0, self.blind, self.acked,
+            slow.buckets if slow else {}, slow.total if slow else 0, self.blind, self.acked,
             save_book(self.sync) if self.sync is not None else None,
         )  # fmt: skip
 
@@ -148,7 +154,7 @@ class Stream:
         """Put back what was saved."""
         self.state, self.reason, self.evidence, self.since = saved.state, saved.reason, saved.evidence, saved.since
         self.last, self.last_ts, self.count, self.longest = saved.last, saved.last_ts, saved.count, saved.longest
-        self.threshold, self.blind, self.acked = saved.threshold, saved.blind, saved.acked
+        self.blind, self.acked = saved.blind, saved.acked
         if saved.slow_total:
             self.slow = Histogram()
             self.slow.buckets, self.slow.total, self.slow.largest = saved.slow, saved.slow_total, saved.longest

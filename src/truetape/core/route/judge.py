@@ -167,9 +167,9 @@ class Judge:
         self, stream: Stream, reason: str, now: int, from_seq: int = -1, to_seq: int = -1, good: int = -1
     ) -> None:
         """A stream that was seeing is blind from its last good message (`good`, else its last) on; said once, until it sees again."""
-        if stream.blind is not None or stream.state not in ("LIVE", "QUIET", "STALE"):
-            return
         from_ts = good if good >= 0 else stream.last
+        if stream.blind is not None or not from_ts or stream.state not in ("LIVE", "QUIET", "STALE"):
+            return
         if from_seq < 0 and stream.sync is not None:
             from_seq = stream.sync.seq
         stream.blind = (from_ts, from_seq, reason)
@@ -202,8 +202,13 @@ class Judge:
 
     def _accepted(self, link: Link, event: Accepted, now: int) -> None:
         for channel, raw in event.pairs:
-            for stream in link.streams.values() if not raw else filter(None, [link.streams.get((channel, raw))]):
-                stream.acked = True
+            if raw:
+                if (stream := link.streams.get((channel, raw))) is not None:
+                    stream.acked = True
+                continue
+            for stream in link.streams.values():
+                if channel in ("", stream.channel):
+                    stream.acked = True
         if link.session is not None:
             link.session.accepted(event)
 
@@ -293,12 +298,12 @@ class Judge:
         if anew:
             self.effects += session.resubscribe(anew, now)
 
-    def check(self, link: Link, session: Session, now: int) -> None:
+    def check(self, link: Link, now: int) -> None:
         """Whose silence has lasted too long?"""
         for stream in link.streams.values():
-            if stream.check(now, session.opened_at):
+            if stream.check(now):
                 self.blind(stream, "stale", now)
-                why = f"nothing for {(now - max(stream.last, session.opened_at)) / SECOND:.1f} s"
+                why = f"nothing for {(now - max(stream.last, stream.since)) / SECOND:.1f} s"
                 self.tell(stream.enter("STALE", why if stream.acked else f"{why}, and never acknowledged", now))
 
 

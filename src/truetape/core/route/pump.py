@@ -106,6 +106,7 @@ class Pump:
             stream.acked = False
             stream.since = now
         if link.session is not None:
+            self.next_health = self.next_health or now + HEALTH_EVERY
             self._effects += link.session.opened(now)
             self.judge.tell(Status(link.label, source, link.url, now, "", "OPEN", "connected", since=now))
         return self._drain()
@@ -211,7 +212,7 @@ class Pump:
                 self._effects += session.tick(now)
             if session.state == "OPEN":
                 if check:
-                    self.judge.check(link, session, now)
+                    self.judge.check(link, now)
                 self.judge.ask_snapshots(link, session, now)
         return self._drain()
 
