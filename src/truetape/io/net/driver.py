@@ -7,48 +7,30 @@ woken once for each read of a socket, when the last frame of the buffer was judg
 from __future__ import annotations
 
 import asyncio
-import logging
-import ssl
+import json
 from collections.abc import Callable
 from typing import Any, Protocol
+from urllib.parse import quote
 
-from msgspec import Struct
-from picows import WSError, WSFrame, WSInvalidStatusError, WSListener, WSMsgType, WSTransport, ws_connect
+from picows import WSMsgType
 
 from truetape.core.route.mailbox import Mailbox
 from truetape.core.route.pump import Pump
 from truetape.io.clock import now as clock
+from truetape.io.net.dial import Dialing, Failed, dial
 from truetape.io.net.http import Getter
+from truetape.io.net.line import Line
 from truetape.model import record
 from truetape.model.effect import Close, Effect, Fetch, Open, Ping, Send
+
+__all__ = ["Dialing", "Driver", "Recorder"]
 
 SECOND = 1_000_000_000
 TICK_MIN_S = 0.01
 """Ticks are coalesced to one record in 10 ms at most."""
-TEXT, BINARY, PONG, CLOSE, CONTINUATION = (
-    WSMsgType.TEXT,
-    WSMsgType.BINARY,
-    WSMsgType.PONG,
-    WSMsgType.CLOSE,
-    WSMsgType.CONTINUATION,
-)
-CONTROL_MAX = 125
-"""A longer frame is no control frame (RFC 6455, 5.5): the usual message is known by its size, for asking its kind costs 100 ns."""
 FRAME = record.FRAME
-PICOWS_LOG = logging.getLogger("truetape.picows")
-PICOWS_LOG.setLevel(logging.WARNING)  # at DEBUG it would write request lines, and with them keys
-
-
-class Dialing(Struct, frozen=True):
-    """How the connections of one feed are made. `secret` is asked on each dial."""
-
-    handshake_s: float = 10.0
-    dial_s: float = 5.0
-    close_s: float = 10.0
-    secret: Callable[[], str] | None = None
-    ssl_context: Any = None
-    proxy: str | None = None
-    message_max: int = 64 * 1024 * 1024
+GIVE_UP_S = 1.0
+"""How long `run` waits for its sockets to close at the end."""
 
 
 class Recorder(Protocol):
@@ -56,64 +38,6 @@ class Recorder(Protocol):
 
     def append(self, record: tuple[Any, ...], size: int) -> None:
         """Keep one record, in the array form of `model.record`."""
-
-
-class Line(WSListener):
-    """One socket: joins fragments, stamps and records each message, hands it to the pump."""
-
-    def __init__(self, driver: Driver, source: str) -> None:
-        self.driver = driver
-        self.source = source
-        self.transport: WSTransport | None = None
-        self.parts: list[bytes] = []
-        self.size = 0
-        self.alive = True
-        self.pinged = 0
-
-    def on_ws_connected(self, transport: WSTransport) -> None:
-        self.transport = transport
-        self.driver.connected(self)
-
-    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        if not self.alive:
-            return  # bytes of a connection that was given up must never follow its successor's
-        if frame.payload_size > CONTROL_MAX and frame.fin and not self.parts:
-            # `Driver.message`, without the call
-            driver, source, data, now = self.driver, self.source, frame.get_payload_as_bytes(), clock()
-            driver.append((FRAME, source, now, data), len(data) + 48)
-            if effects := driver.judge(source, data, now):
-                driver.apply(effects)
-                driver.arm()
-            if frame.last_in_buffer:
-                driver.wake(now)
-            return
-        kind = frame.msg_type
-        if kind is TEXT and frame.fin:
-            self.driver.message(self.source, frame.get_payload_as_bytes(), frame.last_in_buffer)
-        elif kind is PONG:
-            self.driver.ponged(self)
-        elif kind is CLOSE:
-            code = int(frame.get_close_code().value)
-            transport.send_close(frame.get_close_code())
-            transport.disconnect()
-            self.driver.gone(self, f"closed_by_venue: {code} {frame.get_close_reason() or ''}".rstrip(), code)
-        elif kind in (TEXT, BINARY, CONTINUATION):
-            self._part(frame)
-
-    def _part(self, frame: WSFrame) -> None:
-        """Binary messages, and messages in fragments."""
-        if frame.msg_type is not CONTINUATION:
-            self.parts, self.size = [], 0
-        self.parts.append(frame.get_payload_as_bytes())
-        self.size += frame.payload_size
-        if self.size > self.driver.dialing(self.source).message_max:
-            self.driver.gone(self, f"connection_lost: a message of more than {self.size} bytes", 1009, abort=True)
-        elif frame.fin:
-            whole, self.parts = b"".join(self.parts), []
-            self.driver.message(self.source, whole, frame.last_in_buffer)
-
-    def on_ws_disconnected(self, transport: WSTransport) -> None:
-        self.driver.gone(self, "connection_lost: the socket closed without a close frame", 1006)
 
 
 class Driver:
@@ -138,7 +62,8 @@ class Driver:
         self._lines: dict[str, Line] = {}
         self._getter = Getter()
         self._group: asyncio.TaskGroup | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], Line | None] = {}  # dials with their lines, and fetches
+        self._failure: Exception | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0
@@ -149,7 +74,7 @@ class Driver:
     # -- life -----------------------------------------------------------------------------------------------------------
 
     async def run(self, started: Callable[[], None] = lambda: None) -> None:
-        """Dial everything and serve until `stop`; then close in order."""
+        """Dial everything and serve until `stop`; then close in order. What `fail` was told comes out of it."""
         self._loop = asyncio.get_running_loop()
         try:
             async with asyncio.TaskGroup() as group:
@@ -158,10 +83,12 @@ class Driver:
                 self.arm()
                 started()
                 await self._stop.wait()
+                if self._failure is not None:
+                    raise self._failure
                 self._close()
-                for task in list(self._tasks):
-                    task.cancel()
+                await self._settle()
         finally:
+            self._close()
             self._group = None
             for timer in (self._timer, self._windows):
                 if timer is not None:
@@ -172,13 +99,34 @@ class Driver:
         """Ask `run` to end."""
         self._stop.set()
 
+    def fail(self, error: Exception) -> None:
+        """A bug: the pump may be half changed, so nothing more is judged by it, and `run` ends with the error.
+
+        picows would swallow it, hang up and go on; a timer would die in silence.
+        """
+        if self._failure is None:
+            self._failure = error
+        for line in self._lines.values():
+            line.alive = False
+        self._stop.set()
+
     def _close(self) -> None:
         for line in self._lines.values():
             line.alive = False
-            if line.transport is not None:
-                line.transport.send_close()
-                line.transport.disconnect()
+            line.end()
         self._lines.clear()
+
+    async def _settle(self) -> None:
+        """Give up what is on its way, and let the sockets that stand close."""
+        for task, line in self._tasks.items():
+            if line is None or line.transport is None:
+                task.cancel()
+        if self._tasks:
+            await asyncio.wait(list(self._tasks), timeout=GIVE_UP_S)
+        for task, line in list(self._tasks.items()):
+            if line is not None:
+                line.abort()
+            task.cancel()
 
     # -- inputs ---------------------------------------------------------------------------------------------------------
 
@@ -218,8 +166,8 @@ class Driver:
         line.alive = False
         if self._lines.get(line.source) is line:
             del self._lines[line.source]
-        if abort and line.transport is not None and line.transport.underlying_transport is not None:
-            line.transport.underlying_transport.abort()
+        if abort:
+            line.abort()
         self._lost(line.source, reason, code)
 
     def _lost(self, source: str, reason: str, code: int, retry_after_s: float = -1.0) -> None:
@@ -230,9 +178,11 @@ class Driver:
         self.log("connection lost", source=source, reason=reason)
 
     def ponged(self, line: Line) -> None:
-        """A pong for our ping."""
+        """A pong for our ping; one that nobody asked for says nothing."""
+        if not line.pinged:
+            return
         now = clock()
-        rtt = now - line.pinged
+        rtt, line.pinged = now - line.pinged, 0
         self.append((record.SAMPLED, line.source, now, "pong", float(rtt)), 48)
         self._after(self.pump.ponged(line.source, rtt, now), now)
 
@@ -266,13 +216,19 @@ class Driver:
 
     def _window(self) -> None:
         self._windows = None
-        self.wake(clock())
+        try:
+            self.wake(clock())
+        except Exception as error:  # noqa: BLE001  see `fail`
+            self.fail(error)
 
     def _tick(self) -> None:
         now = clock()
         self._timer = None
-        self.append((record.TICK, "", now), 16)
-        self._after(self.pump.tick(now), now)
+        try:
+            self.append((record.TICK, "", now), 16)
+            self._after(self.pump.tick(now), now)
+        except Exception as error:  # noqa: BLE001  see `fail`
+            self.fail(error)
 
     def command(self, body: bytes) -> None:
         """An order to the pump, recorded like any input."""
@@ -291,23 +247,21 @@ class Driver:
                 case Ping():
                     self._ping(effect)
                 case Open():
-                    self._spawn(self._dial(effect))
+                    how = self.dialing(effect.source)
+                    line = Line(self, effect.source, how)
+                    self._spawn(self._dial(line, effect.url, how), line)
                 case Fetch():
-                    self._spawn(self._fetch(effect))
+                    self._spawn(self._fetch(effect), None)
                 case Close():
                     self._hang_up(effect)
 
-    def _spawn(self, coroutine: Any) -> None:
+    def _spawn(self, coroutine: Any, line: Line | None) -> None:
         if self._group is None or self._stop.is_set():
             coroutine.close()
             return
         task = self._group.create_task(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    def _secret(self, source: str) -> str:
-        secret = self.dialing(source).secret
-        return secret() if secret is not None else ""
+        self._tasks[task] = line
+        task.add_done_callback(lambda task: self._tasks.pop(task, None) and None)
 
     def _send(self, effect: Send) -> None:
         line = self._lines.get(effect.source)
@@ -315,9 +269,14 @@ class Driver:
             return
         self.append((record.SENT, effect.source, clock(), effect.data), len(effect.data) + 48)
         data = effect.data
-        if b"{secret}" in data:
-            data = data.replace(b"{secret}", self._secret(effect.source).encode())
-        line.transport.send(TEXT, data)
+        secret = self.dialing(effect.source).secret
+        if secret is not None and b"{secret}" in data:
+            try:
+                data = data.replace(b"{secret}", json.dumps(secret())[1:-1].encode())
+            except LookupError as error:
+                self.gone(line, f"connection_lost: {error}", abort=True)
+                return
+        line.transport.send(WSMsgType.TEXT, data)
 
     def _ping(self, effect: Ping) -> None:
         line = self._lines.get(effect.source)
@@ -334,50 +293,35 @@ class Driver:
             line.transport.disconnect()
         self.gone(line, effect.reason, abort=effect.abort)
 
-    async def _dial(self, effect: Open) -> None:
-        """Make one connection; whatever goes wrong is an input, never an exception."""
-        source = effect.source
-        how = self.dialing(source)
-        code, retry_after_s = 0, -1.0
-        line = Line(self, source)
+    async def _dial(self, line: Line, url: str, how: Dialing) -> None:
+        """Make one connection, and stay until it is closed; whatever goes wrong is an input, never an exception."""
         try:
-            url = effect.url.replace("{secret}", self._secret(source))
-            async with asyncio.timeout(how.dial_s + how.handshake_s):
-                await ws_connect(
-                    lambda: line,
-                    url,
-                    ssl_context=how.ssl_context
-                    if how.ssl_context is not None or not url.startswith("wss")
-                    else ssl.create_default_context(),
-                    websocket_handshake_timeout=how.handshake_s,
-                    logger_name=PICOWS_LOG,
-                    max_frame_size=how.message_max,
-                    proxy=how.proxy,
-                    max_redirects=0,
-                )
-            return
-        except WSInvalidStatusError as error:
-            if (response := error.response) is not None:
-                code = int(response.status)
-                after = response.headers.get("Retry-After", "")
-                retry_after_s = float(after) if after.replace(".", "", 1).isdecimal() else -1.0
-            reason = f"refused: HTTP {code}"
-        except TimeoutError:
-            reason = f"dial_failed: no connection within {how.dial_s + how.handshake_s:g} s"
-        except (WSError, OSError, ValueError) as error:
-            reason = f"dial_failed: {type(error).__name__}: {error}"
-        except Exception as error:  # noqa: BLE001  a secret that cannot be read: the session decides when to try again
-            reason = f"dial_failed: {error}"
+            if how.secret is not None:
+                url = url.replace("{secret}", quote(how.secret(), safe=""))
+            transport = await dial(line, url, how)
+        except LookupError as error:
+            self._no_line(line, Failed(f"dial_failed: {error}"))
+        except Failed as error:
+            self._no_line(line, error)
+        else:
+            try:
+                await transport.wait_disconnected()
+            except Exception:  # noqa: BLE001  what picows hung up for; the line has told it already
+                pass
+
+    def _no_line(self, line: Line, why: Failed) -> None:
         if line.alive:
             line.alive = False
-            self._lost(source, reason, code, retry_after_s)
+            self._lost(line.source, why.reason, why.code, why.retry_after_s)
 
     async def _fetch(self, effect: Fetch) -> None:
-        answer = await self._getter.get(effect.url)
+        how = self.dialing(effect.source)
+        answer = await self._getter.get(effect.url, ssl_context=how.ssl_context, proxy=how.proxy)
         now = clock()
         self.append((record.FETCHED, effect.source, now, effect.ref, answer.status, answer.body), len(answer.body) + 64)
         if answer.status != 200:
-            self.log("fetch failed", source=effect.source, ref=effect.ref, status=answer.status)
+            why = answer.body[:200].decode("utf-8", "replace")
+            self.log("fetch failed", source=effect.source, ref=effect.ref, status=answer.status, why=why)
         self._after(
             self.pump.fetched(effect.source, effect.ref, answer.status, answer.body, now, answer.retry_after_s), now
         )

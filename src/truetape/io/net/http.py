@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import ssl
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
+
+from truetape.io.clock import wall_ns
 
 if TYPE_CHECKING:
     import aiohttp
 
 BODY_MAX = 64 * 1024 * 1024
 """The largest answer that is read; Coinbase's product list is about 1 MB, Binance's exchangeInfo 15 MB."""
+RETRY_AFTER_MAX_S = 86_400.0
+"""A venue that asks for more is asked again after a day."""
 
 
 class Answer(Struct):
@@ -25,16 +30,19 @@ class Answer(Struct):
 class Getter:
     """One pooled client. Create and close it inside the running loop."""
 
-    def __init__(
-        self, timeout_s: float = 10.0, ssl_context: ssl.SSLContext | None = None, proxy: str | None = None
-    ) -> None:
+    def __init__(self, timeout_s: float = 10.0) -> None:
         self._timeout_s = timeout_s
-        self._ssl = ssl_context
-        self._proxy = proxy
         self._session: aiohttp.ClientSession | None = None
 
-    async def get(self, url: str, headers: dict[str, str] | None = None) -> Answer:
-        """GET; never raises for what the world may do."""
+    async def get(
+        self,
+        url: str,
+        headers: dict[str, str] | None = None,
+        *,
+        ssl_context: ssl.SSLContext | None = None,
+        proxy: str | None = None,
+    ) -> Answer:
+        """GET; never raises for what the world may do. Proxies are HTTP proxies here."""
         import aiohttp
 
         if self._session is None:
@@ -42,15 +50,15 @@ class Getter:
                 timeout=aiohttp.ClientTimeout(total=self._timeout_s), auto_decompress=True
             )
         try:
-            async with self._session.get(url, headers=headers, ssl=self._ssl or True, proxy=self._proxy) as response:
+            async with self._session.get(url, headers=headers, ssl=ssl_context or True, proxy=proxy) as response:
                 body = await response.content.read(BODY_MAX + 1)
                 while not response.content.at_eof() and len(body) <= BODY_MAX:
                     body += await response.content.read(BODY_MAX + 1 - len(body))
                 if len(body) > BODY_MAX:
                     return Answer(0, f"more than {BODY_MAX} bytes".encode())
-                return Answer(response.status, body, _retry_after(response.headers.get("Retry-After", "")))
+                return Answer(response.status, body, retry_after(response.headers.get("Retry-After", "")))
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            return Answer(0, f"{type(error).__name__}: {error}".encode())
+            return Answer(0, f"{type(error).__name__}: {error}".encode("utf-8", "replace"))
 
     async def close(self) -> None:
         """Close pooled connections."""
@@ -59,5 +67,12 @@ class Getter:
             self._session = None
 
 
-def _retry_after(text: str) -> float:
-    return float(text) if text.replace(".", "", 1).isdecimal() else -1.0
+def retry_after(text: str) -> float:
+    """Seconds of a Retry-After header, which has seconds or a date; -1 without one that can be read."""
+    if text.replace(".", "", 1).isdecimal():
+        return min(float(text), RETRY_AFTER_MAX_S)
+    try:
+        left = parsedate_to_datetime(text).timestamp() - wall_ns() / 1e9
+    except (ValueError, OverflowError):
+        return -1.0
+    return min(max(0.0, left), RETRY_AFTER_MAX_S)

@@ -1,0 +1,133 @@
+"""Making one connection: TCP within `dial_s`, TLS, the WebSocket handshake within `handshake_s`; or the reason why there is none.
+
+Next door: `driver.py` asks for it and applies what follows; `http.py` fetches.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import ssl
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from typing import Any
+
+from msgspec import Struct
+from picows import WSInvalidStatusError, WSListener, WSTransport, ws_connect
+
+from truetape.io.net.http import retry_after
+
+PICOWS_LOG = logging.getLogger("truetape.picows.client")
+PICOWS_LOG.setLevel(
+    logging.CRITICAL
+)  # at DEBUG it would write request lines, and with them keys; what it says else, we say ourselves
+
+
+class Dialing(Struct, frozen=True):
+    """How the connections of one feed are made. `secret` is asked on each dial; it raises LookupError, with a text without the secret."""
+
+    handshake_s: float = 10.0
+    dial_s: float = 5.0
+    close_s: float = 10.0
+    secret: Callable[[], str] | None = None
+    ssl_context: ssl.SSLContext | None = None
+    proxy: str | None = None
+    message_max: int = 64 * 1024 * 1024
+
+
+class Failed(Exception):
+    """No connection was made. `reason` begins with a name of `model.reason`; `code` is the HTTP status, 0 without an answer."""
+
+    def __init__(self, reason: str, code: int = 0, retry_after_s: float = -1.0) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.code = code
+        self.retry_after_s = retry_after_s
+
+
+async def dial(listener: WSListener, url: str, how: Dialing) -> WSTransport:
+    """Connect `listener` to `url`; it hears `on_ws_connected` before this returns. Raises Failed, and leaves nothing open then."""
+    held: list[socket.socket] = []
+
+    async def reach(where: Any) -> socket.socket:
+        held.append(await _reach(where.host, where.port, how.dial_s))
+        return held[-1]
+
+    made = None
+    try:
+        async with asyncio.timeout(how.dial_s + how.handshake_s):
+            secure: dict[str, Any] = {"ssl_handshake_timeout": how.dial_s} if url.startswith("wss:") else {}
+            transport, made = await ws_connect(
+                lambda: listener,
+                url,
+                ssl_context=(how.ssl_context or _system()) if secure else None,
+                websocket_handshake_timeout=how.handshake_s,
+                logger_name=PICOWS_LOG,
+                max_frame_size=how.message_max,
+                proxy=how.proxy,
+                max_redirects=0,
+                socket_factory=reach,
+                **secure,
+            )
+        if made is None:
+            raise Failed("dial_failed: the connection was closed during the handshake")
+        return transport
+    except Failed:
+        raise
+    except WSInvalidStatusError as error:
+        response = error.response
+        status, after = (response.status, response.headers.get("Retry-After", "")) if response is not None else (0, "")
+        raise Failed(f"refused: HTTP {int(status)}", int(status), retry_after(after)) from None
+    except TimeoutError as error:
+        why = f"no answer to the handshake within {how.handshake_s:g} s"  # picows has a text for it, asyncio has none
+        raise Failed(
+            f"dial_failed: {why if str(error) else f'not connected within {how.dial_s + how.handshake_s:g} s'}"
+        ) from None
+    except Exception as error:  # noqa: BLE001  whatever libraries find in an address or an answer; the session decides when to try again
+        raise Failed(f"dial_failed: {type(error).__name__}: {error}") from None
+    finally:
+        if made is None:
+            for sock in held:
+                with suppress(OSError):
+                    sock.shutdown(
+                        socket.SHUT_RDWR
+                    )  # its transport, which picows keeps to itself, sees the end and closes
+
+
+async def _reach(host: str, port: int, within_s: float) -> socket.socket:
+    """A TCP connection; where a name has several addresses, each has its share of the time."""
+    loop = asyncio.get_running_loop()
+    why = f"no connection within {within_s:g} s"
+    try:
+        async with asyncio.timeout(within_s):
+            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            for family, kind, protocol, _, address in found:
+                sock = socket.socket(family, kind, protocol)
+                try:
+                    sock.setblocking(False)
+                    async with asyncio.timeout(within_s / len(found)):
+                        await loop.sock_connect(sock, address)
+                    return sock
+                except OSError as error:
+                    sock.close()
+                    why = _said(error) or why
+                except BaseException:
+                    sock.close()
+                    raise
+    except OSError as error:
+        why = _said(error) or why
+    raise Failed(f"dial_failed: {host}:{port}: {why}")
+
+
+def _said(error: OSError) -> str:
+    """What the system calls it; event loops word the same fault each in their own way. Empty for a timeout."""
+    return os.strerror(error.errno) if error.errno is not None and error.errno > 0 else error.strerror or ""
+
+
+@cache
+def _system() -> ssl.SSLContext:
+    """The system's certificates, read once: it takes 20 ms."""
+    return ssl.create_default_context()
