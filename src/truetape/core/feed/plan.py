@@ -1,11 +1,12 @@
 """From what is wanted of a feed to connections: which address carries which subscriptions.
 
-Names are stable: a connection is `<feed>-<n>`, counted over the feed's addresses, and wants keep their order.
+Names are stable: a connection is `<feed>-<n>`, counted over the feed's addresses; wants are in the order of their symbols.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 
 from msgspec import Struct
 
@@ -34,20 +35,23 @@ class Feed(Struct, frozen=True):
 
 
 def split(wants: Sequence[Want], limits: Limits, per_connection: int) -> list[list[Want]]:
-    """Cut wants into connections: no more symbols on one than `per_connection`, no more wants than the venue allows."""
+    """Cut wants into connections: no more symbols on one than `per_connection`, no more wants than the venue allows.
+
+    Wants of one symbol that stand together stay together, unless the venue allows fewer wants on a connection than there are.
+    """
     symbols_max = per_connection or CONNECTION_MAX
+    wants_max = limits.wants_per_connection or len(wants)
     parts: list[list[Want]] = []
-    symbols: set[str] = set()
-    for want in wants:
-        full = parts and (
-            (len(symbols) >= symbols_max and want.raw not in symbols)
-            or (limits.wants_per_connection and len(parts[-1]) >= limits.wants_per_connection)
-        )
-        if not parts or full:
-            parts.append([])
-            symbols = set()
-        parts[-1].append(want)
-        symbols.add(want.raw)
+    symbols = symbols_max
+    for _, group in groupby(wants, key=lambda want: want.raw):
+        members = list(group)
+        for start in range(0, len(members), wants_max):
+            piece = members[start : start + wants_max]
+            if symbols >= symbols_max or len(parts[-1]) + len(piece) > wants_max:
+                parts.append([])
+                symbols = 0
+            parts[-1] += piece
+            symbols += 1
     return parts
 
 
