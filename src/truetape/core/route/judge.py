@@ -103,9 +103,11 @@ class Judge:
         published = sync.feed(event)
         if sync.state != stream.state or sync.jumped:
             self._judge(link, stream, sync, now, now - interval)
+        if sync.wants_snapshot and link.session is not None:
+            if event.snapshot:
+                link.desk.returned(stream.raw)  # it came, and did not fit
+            self._want_snapshot(link, stream, sync, now)
         if not published:
-            if sync.wants_snapshot and link.session is not None:
-                self._want_snapshot(link, stream, sync, now)
             return
         chunk = self._chunk
         chunk += published

@@ -192,10 +192,11 @@ class Pump:
         """When `tick` is next due, ns."""
         due = [self.next_health] if self.next_health else []
         for link in self.links.values():
-            if link.session is not None and (at := link.session.deadline) is not None:
-                due.append(at)
-            if (at := link.desk.deadline) is not None:
-                due.append(at)
+            if link.session is not None:
+                if (at := link.session.deadline) is not None:
+                    due.append(at)
+                if link.session.state == "OPEN" and (at := link.desk.deadline) is not None:
+                    due.append(at)
         return min(due, default=None)
 
     def tick(self, now: int) -> list[Effect]:
