@@ -279,6 +279,18 @@ def test_a_box_that_closes_recalls_no_book() -> None:
     assert bench.take() == [lagged(3, "book_delta")]
 
 
+def test_a_box_that_overflows_recalls_no_book_either() -> None:
+    bench = Bench(disconnect, "book_delta", "trade", bound=3)
+    book = Side(bench)
+    book.live = False
+    book.change(90)
+    assert bench.take() == []
+    book.live = True
+    book.change(91)
+    bench.trades(1, 4)
+    assert bench.take() == [lagged(2, "book_delta"), lagged(4, reason="closed")]
+
+
 def test_max_age_expires_what_is_too_old_when_it_is_taken() -> None:
     bench = Bench(max_age(2), bound=10)
     for n in range(1, 6):
@@ -358,7 +370,22 @@ def test_no_change_passes_between_a_lagged_and_the_next_whole_book() -> None:
     assert bench.box.take(10, 0) == [lagged(3, "book_delta")]
     book.change(93)
     assert bench.box.take(10, 0) == []
+    bench.trades(1, 2)
+    assert bench.box.take(10, 0) == [trade(1), trade(2)]
+    book.change(94)
     assert bench.take() == []
+
+
+def test_no_change_passes_before_the_first_whole_book_of_a_late_subscription() -> None:
+    bench = Bench(drop_oldest, "trade", bound=5)
+    book = Side(bench)
+    book.live = False
+    bench.trades(1, 3)
+    assert bench.box.ledger().queued == 3
+    assert bench.box.take(10, 0) == [trade(1), trade(2), trade(3)]
+    bench.router.subscribe(bench.box, [("book_delta", "kraken", "*")])
+    book.change(90)
+    assert bench.box.take(10, 0) == []
 
 
 def test_a_book_that_is_live_again_without_a_snapshot_is_recalled_with_its_next_change() -> None:
@@ -369,9 +396,8 @@ def test_a_book_that_is_live_again_without_a_snapshot_is_recalled_with_its_next_
     assert bench.take() == []
     assert bench.box.ledger().dropped == 2
     book.live = True
-    book.change(92)
-    batch = bench.take()
-    assert batch == [lagged(3, "book_delta"), book.state(0)]
+    book.change(92, 93)
+    assert bench.take() == [lagged(4, "book_delta"), book.state(0)]
 
 
 def test_a_snapshot_after_untold_losses_comes_behind_its_lagged() -> None:
@@ -566,6 +592,17 @@ def test_more_bars_than_the_bound_drop_the_oldest_but_the_latest_of_other_topics
     assert bench.take(now=60 * MS) == [quote(2), bar(7, 1.0), bar(8, 1.0), bar(9, 1.0)]
 
 
+def test_bars_that_were_taken_or_released_count_no_more() -> None:
+    bench = Bench(conflate(), "bar", bound=2)
+    for start in range(0, 8, 2):
+        bench.router.publish(bench.topic("bar"), bar(start, 1.0))
+        bench.router.publish(bench.topic("bar"), bar(start + 1, 1.0))
+        if start % 4:
+            bench.router.notify(gap())
+        assert len(bench.take()) == 2 + (start % 4 > 0)
+    assert (bench.box.ledger().delivered, bench.box.stats.longest) == (8, 2)
+
+
 def test_bars_that_went_with_their_subscription_count_no_more() -> None:
     bench = Bench(conflate(ms=60), "bar", bound=2)
     for _ in range(2):
@@ -622,7 +659,9 @@ def test_what_notices_released_is_bounded_too() -> None:
         bench.trades(n, n)
         bench.router.notify(gap(n=n))
     bench.trades(7, 7)
-    assert ids(bench.take()) == ["Lagged", "Gap", "Gap", "Gap", "Gap", 5, "Gap", 6, "Gap"]
+    batch = bench.take()
+    assert batch[0] == lagged(4)
+    assert ids(batch[1:]) == ["Gap", "Gap", "Gap", "Gap", 5, "Gap", 6, "Gap"]
     assert ids(bench.take(now=50 * MS)) == [7]
     assert bench.box.ledger().dropped == 4
 

@@ -296,6 +296,7 @@ def test_boxes_of_several_topics_are_woken_once_and_in_a_fixed_order() -> None:
     publish(router, trade(1), quote(2))
     router.notify(status())
     assert router.flush(0) == boxes
+    assert (router._dirty, router._stirred) == ([], {})
 
 
 def test_a_stalled_consumer_changes_nothing_for_the_others() -> None:
@@ -326,6 +327,7 @@ def test_each_window_that_ends_wakes_its_box_and_no_other() -> None:
     publish(router, trade(2, symbol="ETH-USD"))
     assert router.flush(1 * MS) == []
     assert router.deadline == 2 * MS
+    assert len(router._alarms) == 2
     assert router.tick(2 * MS) == [fast]
     assert fast.take(10, 2 * MS) == [trade(1)]
     assert fast.take(10, 2 * MS) == []

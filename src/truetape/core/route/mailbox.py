@@ -212,9 +212,7 @@ class Mailbox:
             self._notices += 1
             self.others += 1
             self.inbox.append(event)
-            if self.others > self._thin_at:
-                self.eager = True
-            elif self.others == 1:
+            if self.others == 1:
                 self._thin_at = NOTICES_MAX
 
     def join(self, topic: Topic) -> None:
