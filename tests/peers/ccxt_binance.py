@@ -1,0 +1,48 @@
+"""ccxt's Pro class for Binance as a watcher; it raises where U is not the last u + 1. See compare.py for what is printed."""
+
+import asyncio
+import json
+import sys
+
+import ccxt.pro
+
+
+async def main(ws_url: str, rest_url: str, seconds: float, symbols: list[str]) -> None:
+    exchange = ccxt.pro.binance({"options": {"fetchMarkets": {"types": ["spot"]}}})
+    exchange.urls["api"]["ws"]["spot"] = f"{ws_url}/ws"
+    exchange.urls["api"]["public"] = f"{rest_url}/api/v3"
+    counted = {"messages": 0, "trades": 0}
+    errors: list[str] = []
+
+    async def books(symbol: str) -> None:
+        while True:
+            book = await exchange.watch_order_book(symbol, 1000)
+            counted["messages"] += 1
+            bids, asks = ([level[:2] for level in book[side][:25]] for side in ("bids", "asks"))
+            print(
+                json.dumps(
+                    {"raw": exchange.market(symbol)["id"], "key": str(book["nonce"]), "bids": bids, "asks": asks}
+                )
+            )
+
+    async def trades(symbol: str) -> None:
+        while True:
+            counted["trades"] += len(await exchange.watch_trades(symbol))
+
+    try:
+        async with asyncio.timeout(seconds), asyncio.TaskGroup() as group:
+            await exchange.load_markets()
+            for symbol in symbols:
+                group.create_task(books(symbol.replace("-", "/")))
+                group.create_task(trades(symbol.replace("-", "/")))
+    except TimeoutError:
+        pass
+    except Exception as error:
+        errors += [repr(cause)[:200] for cause in getattr(error, "exceptions", [error])]
+    await exchange.close()
+    if not counted["trades"]:
+        errors.append("no trade came")
+    print(json.dumps({"messages": counted["messages"] + counted["trades"], "errors": errors}))
+
+
+asyncio.run(main(sys.argv[1], sys.argv[2], float(sys.argv[3]), sys.argv[4:]))
