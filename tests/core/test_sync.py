@@ -192,6 +192,12 @@ def test_levels_beyond_the_depth_fall_out() -> None:
     assert (sync.book.bids(), sync.trusted_depth) == ([(10.5, 2.0), (10.0, 1.0)], 2)
 
 
+def test_a_depth_below_zero_is_none() -> None:
+    sync = checked(depth=2)
+    sync.feed(book([(10.0, 1.0)], [(11.0, 1.0)], snapshot=True, marks=(["10:1"], ["11:1"]), depth=-1))
+    assert (sync.live, sync.trusted_depth) == (True, 2)
+
+
 @pytest.mark.parametrize("rule", [PLAIN, STEP, COUNTED])
 def test_a_crossed_book_is_a_gap(rule: Rule) -> None:
     sync = live(rule, 10)

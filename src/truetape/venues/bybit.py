@@ -24,12 +24,14 @@ from truetape.core.feed.venue import (
     Endpoint,
     Ignored,
     Limits,
+    Millis,
     Price,
     RawLevel,
     Rejected,
     Rule,
     Size,
     Want,
+    Whole,
 )
 from truetape.model.event import Bar, Book, Market, Quote, Ticker, Trade
 from truetape.model.instrument import Instrument
@@ -47,7 +49,7 @@ class _Data(Struct, gc=False):
 
     b: list[RawLevel] | None = None
     a: list[RawLevel] | None = None
-    u: int = -1
+    u: Whole = -1
     lastPrice: str = ""
     bid1Price: str = ""
     bid1Size: str = ""
@@ -64,12 +66,12 @@ class _Data(Struct, gc=False):
 class _Row(Struct, gc=False):
     """A trade or a candle."""
 
-    T: int = 0
+    T: Millis = 0
     S: str = ""
     v: Size = 0.0
     p: Price = 0.0
     i: str = ""
-    start: int = 0
+    start: Millis = 0
     open: Size = 0.0
     high: Size = 0.0
     low: Size = 0.0
@@ -82,7 +84,7 @@ class _Row(Struct, gc=False):
 class _Frame(Struct, gc=False):
     topic: str = ""
     type: str = ""
-    ts: int = 0
+    ts: Millis = 0
     data: _Data | list[_Row] = []
     op: str = ""
     success: bool = True
@@ -244,7 +246,7 @@ class Dialect:
         if isinstance(found, list):
             events: list[Market | Control] = [Damaged("a member has a wrong type", raw, channel) for _ in lost]
             return events + [self._row(word, row, raw, extra, ts, recv) for row in found]
-        if word == "orderbook" and extra.isdecimal():
+        if word == "orderbook" and extra.isdecimal() and len(extra) < 6:
             return (self._book(frame, found, raw, int(extra), recv),)
         return (self._ticker(found, raw, ts, recv) if word == "tickers" else Ignored(channel),)
 

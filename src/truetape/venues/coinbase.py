@@ -8,9 +8,10 @@ frames. Traps: the BTC-USD snapshot is one frame of 5 MB; asks are called `offer
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Annotated
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from truetape.core.feed.parse import decimals, rfc3339_ns, salvage
 from truetape.core.feed.venue import (
@@ -28,6 +29,7 @@ from truetape.core.feed.venue import (
     Rule,
     Size,
     Want,
+    Whole,
 )
 from truetape.model.event import Bar, Book, Level, Market, Ticker, Trade
 from truetape.model.instrument import Instrument
@@ -50,7 +52,7 @@ class _Trade(Struct, gc=False):
 
 
 class _Candle(Struct, gc=False):
-    start: int
+    start: Annotated[int, Meta(ge=0, lt=9_223_372_036)]
     high: Size
     low: Size
     open: Size
@@ -74,7 +76,7 @@ class _Ticker(Struct, gc=False):
 class _Event(Struct, gc=False):
     type: str = ""
     product_id: str = ""
-    updates: list[_Update] = []
+    updates: list[_Update] | None = None
     trades: list[_Trade] = []
     candles: list[_Candle] = []
     tickers: list[_Ticker] = []
@@ -84,7 +86,7 @@ class _Event(Struct, gc=False):
 class _Frame(Struct, gc=False):
     channel: str = ""
     timestamp: str = ""
-    sequence_num: int = -1
+    sequence_num: Whole = -1
     events: list[_Event] = []
     type: str = ""
     message: str = ""
@@ -179,7 +181,12 @@ class Dialect:
             self.memory["counter"] = frame.sequence_num
         events += [Damaged("a member of the frame has a wrong type", raw, channel) for raw in lost]
         for event in frame.events:
-            events += self._event(frame, event, channel, recv)
+            try:
+                events += self._event(frame, event, channel, recv)
+            except (
+                ValueError
+            ) as error:  # not raised: the frame was counted, and a change in it would be missed by nobody
+                events.append(Damaged(str(error), event.product_id, channel))
         if frame.type == "error":
             return [*events, self._error(frame.message)]
         return events or [Ignored(frame.channel)]
@@ -188,8 +195,10 @@ class Dialect:
         ts = rfc3339_ns(frame.timestamp) if frame.timestamp else 0
         if channel == "book":
             return [self._book(event, ts, recv)]
+        if channel == "trade" and event.type == "snapshot":
+            return [Alive(ts)]  # a hundred old trades of each product
         if channel == "trade":
-            return [self._trade(row, recv) for row in event.trades] if event.type == "update" else [Alive(ts)]
+            return [self._trade(row, recv) for row in event.trades]
         if channel == "ticker":
             return [self._ticker(row, ts, recv) for row in event.tickers]
         if channel == "bar.5m":
@@ -204,24 +213,27 @@ class Dialect:
     def _book(self, event: _Event, ts: int, recv: int) -> Market | Control:
         bids: list[Level] = []
         asks: list[Level] = []
+        raw, snapshot = event.product_id, event.type == "snapshot"
+        if event.updates is None or not (snapshot or event.type == "update"):
+            return Damaged(f"expected updates in a snapshot or update, found type {event.type[:20]!r}", raw, "book")
         for row in event.updates:
             if row.side == "bid":
                 bids.append((row.price_level, row.new_quantity))
             elif row.side in ("offer", "ask"):
                 asks.append((row.price_level, row.new_quantity))
             else:
-                return Damaged(f"expected side bid or offer, found {row.side[:20]!r}", event.product_id, "book")
-        raw = event.product_id
-        return Book(self.label, self.names[raw], raw, ts, recv, bids, asks, event.type == "snapshot")
+                return Damaged(f"expected side bid or offer, found {row.side[:20]!r}", raw, "book")
+        return Book(self.label, self.names[raw], raw, ts, recv, bids, asks, snapshot)
 
     def _trade(self, row: _Trade, recv: int) -> Market | Control:
-        side = _TAKER.get(row.side)
+        side, raw = _TAKER.get(row.side), row.product_id
         if side is None:
-            return Damaged(f"expected side BUY or SELL, found {row.side[:20]!r}", row.product_id, "trade")
-        raw = row.product_id
-        return Trade(
-            self.label, self.names[raw], raw, rfc3339_ns(row.time), recv, row.price, row.size, side, row.trade_id
-        )
+            return Damaged(f"expected side BUY or SELL, found {row.side[:20]!r}", raw, "trade")
+        try:
+            ts = rfc3339_ns(row.time)
+        except ValueError as error:
+            return Damaged(str(error), raw, "trade")
+        return Trade(self.label, self.names[raw], raw, ts, recv, row.price, row.size, side, row.trade_id)
 
     def _ticker(self, row: _Ticker, ts: int, recv: int) -> Market:
         raw = row.product_id

@@ -28,6 +28,7 @@ from truetape.core.feed.venue import (
     Rule,
     Size,
     Want,
+    Whole,
 )
 from truetape.model.event import Bar, Book, Level, Market, Quote, Ticker, Trade
 from truetape.model.instrument import Instrument
@@ -44,9 +45,9 @@ class _Level(Struct, gc=False):
 class _Item(Struct, gc=False):
     symbol: str = ""
     timestamp: str = ""
-    bids: list[_Level] = []
-    asks: list[_Level] = []
-    checksum: int | None = None
+    bids: list[_Level] | None = None
+    asks: list[_Level] | None = None
+    checksum: Whole | None = None
     side: str = ""
     price: Price = 0.0
     qty: Size = 0.0
@@ -61,7 +62,7 @@ class _Item(Struct, gc=False):
     low: Size = 0.0
     open: Size = 0.0
     close: Size = 0.0
-    trades: int = 0
+    trades: Whole = 0
     interval: int = 0
     interval_begin: str = ""
 
@@ -233,16 +234,15 @@ class Dialect:
             Damaged("a member of the frame has a wrong type", raw, channel) for raw in lost
         ]
         if channel == "book":
-            events += [self._book(item, frame.type == "snapshot", recv) for item in frame.data]
-        elif channel == "trade":
-            if frame.type == "snapshot":
-                return [*events, Alive()]  # the last 50 trades, which are not new
-            events += [self._trade(item, recv) for item in frame.data]
-        elif channel == "ticker":
+            events += [self._book(item, frame.type, recv) for item in frame.data]
+        elif channel == "trade" and frame.type == "snapshot":
+            events.append(Alive())  # the last 50 trades, which are not new
+        elif channel in ("trade", "ticker", "ohlc"):
             for item in frame.data:
-                events += self._ticker(item, recv)
-        elif channel == "ohlc":
-            events += [self._bar(item, recv) for item in frame.data]
+                try:
+                    events += self._said(channel, item, recv)
+                except ValueError as error:
+                    events.append(Damaged(str(error), item.symbol, channel))
         elif channel in ("heartbeat", "status"):
             events.append(Alive())
         elif channel:
@@ -251,7 +251,16 @@ class Dialect:
             events.append(self._answer(frame))
         return events
 
-    def _book(self, item: _Item, snapshot: bool, recv: int) -> Market | Control:
+    def _said(self, channel: str, item: _Item, recv: int) -> Sequence[Market | Control]:
+        """What a member says that is no book. Raises ValueError."""
+        if channel == "trade":
+            return (self._trade(item, recv),)
+        return self._ticker(item, recv) if channel == "ticker" else (self._bar(item, recv),)
+
+    def _book(self, item: _Item, kind: str, recv: int) -> Market | Control:
+        snapshot = kind == "snapshot"
+        if item.bids is None or item.asks is None or not (snapshot or kind == "update"):
+            return Damaged(f"expected bids and asks in a snapshot or update, found {kind[:20]!r}", item.symbol, "book")
         try:
             bids, bid_marks = _side(item.bids)
             asks, ask_marks = _side(item.asks)
@@ -303,7 +312,7 @@ class Dialect:
             unknown = "not supported" in text and "depth" not in text.lower()
             return Rejected("unknown_symbol" if unknown else "bad_request", text, pairs=pairs)
         if frame.method == "subscribe" and (result := frame.result) is not None:
-            if result.channel == "book":
+            if result.channel == "book" and result.depth in DEPTHS:
                 self.memory.depths[result.symbol] = result.depth
             ours = {"ticker": ("ticker", "quote"), "ohlc": (f"bar.{_bar_name(result.interval)}",)}
             return Accepted(tuple((channel, result.symbol) for channel in ours.get(result.channel, (result.channel,))))

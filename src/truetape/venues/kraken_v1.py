@@ -29,11 +29,12 @@ from truetape.core.feed.venue import (
     Rule,
     Size,
     Want,
+    Whole,
 )
 from truetape.model.event import Bar, Book, Market, Quote, Ticker, Trade
 from truetape.model.instrument import Instrument
 
-DEPTHS = (10, 25, 100, 500, 1000)
+DEPTHS = ("10", "25", "100", "500", "1000")
 ASKED_MAX = 256
 """Requests remembered until they are answered."""
 
@@ -50,7 +51,7 @@ class _Sides(Struct, gc=False):
     all_bids: list[_Level] | None = field(name="bs", default=None)
     a: list[_Level] = []
     b: list[_Level] = []
-    c: str | None = None
+    c: Whole | None = None
 
 
 class _Trade(Struct, array_like=True, gc=False):
@@ -77,7 +78,7 @@ class _Bar(Struct, array_like=True, gc=False):
     close: Size
     vwap: Size
     volume: Size
-    count: int
+    count: Whole
 
 
 class _Ticker(Struct, gc=False):
@@ -127,7 +128,7 @@ class Memory(Struct):
 
 _ARRAYS = msgspec.json.Decoder(list[Raw])
 _TEXT = msgspec.json.Decoder(str)
-_SIDES = msgspec.json.Decoder(_Sides)
+_SIDES = msgspec.json.Decoder(_Sides, strict=False)
 _TRADES = msgspec.json.Decoder(list[_Trade], strict=False)
 _SPREADS = msgspec.json.Decoder(_Spread, strict=False)
 _BARS = msgspec.json.Decoder(_Bar, strict=False)
@@ -203,7 +204,7 @@ class Dialect:
         groups: dict[tuple[str, int], list[Want]] = {}
         for want in wants:
             name, _, interval = want.channel.partition(".")
-            extra = next((depth for depth in DEPTHS if depth >= (want.depth or 1000)), 1000) if name == "book" else 0
+            extra = next((d for d in map(int, DEPTHS) if d >= (want.depth or 1000)), 1000) if name == "book" else 0
             if interval:
                 extra = int(interval[:-1]) * {"m": 1, "h": 60, "d": 1440, "w": 10080}[interval[-1]]
             groups.setdefault((self.channels[name], extra), []).append(want)
@@ -247,6 +248,8 @@ class Dialect:
 
     def _data(self, word: str, channel: str, extra: str, parts: list[Raw], raw: str, recv: int) -> Decoded:
         if word == "book":
+            if extra not in DEPTHS:
+                return (Damaged(f"expected a depth of {', '.join(DEPTHS)}, found {extra[:20]!r}", raw, channel),)
             return (self._book([_SIDES.decode(part) for part in parts], int(extra), raw, recv),)
         if word == "trade":
             rows, lost = salvage(bytes(parts[0]), _TRADES, "", ())
@@ -276,7 +279,7 @@ class Dialect:
         times = [seconds_ns(level.time) for level in bids + asks if not level.again]
         marks = (_marks(bids), _marks(asks))
         return Book(
-            self.label, name, raw, max(times, default=0), recv, side(bids), side(asks), checksum=int(found), marks=marks
+            self.label, name, raw, max(times, default=0), recv, side(bids), side(asks), checksum=found, marks=marks
         )
 
     def _trade(self, row: _Trade, raw: str, recv: int) -> Market | Control:

@@ -28,11 +28,13 @@ from truetape.core.feed.venue import (
     Ignored,
     Leaving,
     Limits,
+    Millis,
     Price,
     Rejected,
     Rule,
     Size,
     Want,
+    Whole,
 )
 from truetape.model.event import Bar, Book, Market, Quote, Ticker, Trade
 from truetape.model.instrument import Instrument
@@ -49,12 +51,12 @@ class _Arg(Struct, gc=False):
 
 class _Item(Struct, gc=False):
     instId: str = ""
-    ts: int = 0
+    ts: Millis = 0
     asks: list[TextLevel] | None = None
     bids: list[TextLevel] | None = None
-    checksum: int = 0
-    seqId: int = -1
-    prevSeqId: int = -1
+    checksum: Whole = 0
+    seqId: Whole = -1
+    prevSeqId: Whole = -1
     px: Price = 0.0
     sz: Size = 0.0
     side: str = ""

@@ -178,7 +178,7 @@ class BookSync:
 
     def _snapshot(self, event: Book) -> Sequence[Book]:
         """A whole book: take it, or keep it until a change bridges it."""
-        if event.depth:
+        if event.depth > 0:
             self.depth = event.depth
         if self.rule.snapshot == "rest":
             if self.live:

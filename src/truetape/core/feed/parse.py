@@ -44,7 +44,7 @@ def _minute(head: str) -> int:
 def rfc3339_ns(text: str) -> int:
     """Nanoseconds since the epoch of an RFC 3339 time; digits beyond nine are cut. Raises ValueError."""
     if text[-1:] == "Z" and text[10:11] == "T" and text[19:20] == "." and (fraction := text[20:-1]).isdecimal():
-        return (_minute(text[:16]) + int(text[17:19])) * 1_000_000_000 + int(fraction[:9].ljust(9, "0"))
+        return _fits((_minute(text[:16]) + int(text[17:19])) * 1_000_000_000 + int(fraction[:9].ljust(9, "0")))
     match = _TIME.match(text)
     if match is None:
         raise ValueError(f"expected an RFC 3339 time, found {text[:40]!r}")
@@ -52,13 +52,20 @@ def rfc3339_ns(text: str) -> int:
     zone = match[8] or "Z"
     offset = 0 if zone == "Z" else (1 if zone[0] == "+" else -1) * (int(zone[1:3]) * 3600 + int(zone[4:6]) * 60)
     seconds = _days(year, month, day) * 86400 + hour * 3600 + minute * 60 + second - offset
-    return seconds * 1_000_000_000 + int((match[7] or "0").ljust(9, "0"))
+    return _fits(seconds * 1_000_000_000 + int((match[7] or "0").ljust(9, "0")))
+
+
+def _fits(ns: int) -> int:
+    """Times that do not fit 64 bits (before 1677, after 2262) cannot be recorded."""
+    if -(2**63) <= ns < 2**63:
+        return ns
+    raise ValueError(f"expected a time of our centuries, found {ns // 1_000_000_000} s")
 
 
 def seconds_ns(text: str) -> int:
     """Nanoseconds of a decimal count of seconds, exact: `1534614057.321597` -> 1534614057321597000."""
     whole, _, fraction = text.partition(".")
-    return int(whole) * 1_000_000_000 + int(fraction[:9].ljust(9, "0") if fraction else 0)
+    return _fits(int(whole) * 1_000_000_000 + int(fraction[:9].ljust(9, "0") if fraction else 0))
 
 
 def decimals(step: str) -> int:
