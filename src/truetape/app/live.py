@@ -10,108 +10,67 @@ Everything runs on the caller's event loop: one pump, one driver, one TaskGroup.
 from __future__ import annotations
 
 import asyncio
-import gc
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
+from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any, Self
-
-import msgspec
+from typing import Any, Literal, Self
 
 import truetape
-from truetape.app import secrets, tls
-from truetape.app.config import Config, ConfigError, FeedConfig, load, parse
+from truetape.app import calm, secrets, tls
+from truetape.app.config import Config, ConfigError, FeedConfig, JournalConfig, load, parse
 from truetape.app.header import encode_feeds
 from truetape.app.status import status
-from truetape.app.symbols import channel, resolve, resolve_all
+from truetape.app.subscription import Closed, Subscription
+from truetape.app.symbols import resolve_all
 from truetape.app.view import BookView, NotLive
+from truetape.app.wants import Asked, Wants
 from truetape.core.feed.health import Stream
 from truetape.core.feed.plan import Feed
-from truetape.core.feed.venue import Want
 from truetape.core.route import checkpoint
 from truetape.core.route.mailbox import Mailbox, Mode
 from truetape.core.route.modes import drop_oldest
-from truetape.core.route.pump import Order, Pump
+from truetape.core.route.pump import Pump
 from truetape.io.clock import now as clock
 from truetape.io.net.driver import Dialing, Driver
 from truetape.io.net.http import Getter
 from truetape.io.obs import log
 from truetape.io.serve.control import ControlServer
 from truetape.io.store.journal import Journal, Origin
-from truetape.model.event import Ledger, Market
 from truetape.model.instrument import Instrument
 
-BATCH = 256
-
-
-class Closed(Exception):
-    """A subscription ended: it was closed, or its mode is `disconnect` and it fell behind."""
-
-
-class Subscription:
-    """An async iterator over one mailbox. Iterate, or `await take()` for batches; `close()` or leave the `async for` to end it."""
-
-    def __init__(self, gateway: Gateway, box: Mailbox, patterns: list[tuple[str, str, str]]) -> None:
-        self._gateway = gateway
-        self._box = box
-        self._patterns = patterns
-        self._ready = asyncio.Event()
-        self._batch: list[Market] = []
-        gateway.driver.wakers[box] = self._ready.set
-
-    def __aiter__(self) -> AsyncIterator[Market]:
-        return self._iterate()
-
-    async def _iterate(self) -> AsyncIterator[Market]:
-        try:
-            while True:
-                for event in await self.take():
-                    yield event
-        except Closed:
-            return
-
-    async def take(self, most: int = BATCH) -> list[Market]:
-        """The next events, at least one; waits for them. Raises Closed at the end."""
-        while True:
-            self._ready.clear()
-            events = self._box.take(most, clock())
-            if events:
-                return events
-            if self._box.closed_reason is not None:
-                raise Closed(self._box.closed_reason)
-            self._gateway.driver.arm()
-            await self._ready.wait()
-
-    @property
-    def ledger(self) -> Ledger:
-        """received = delivered + conflated + dropped + expired + queued, exact now."""
-        return self._box.ledger()
-
-    def close(self, reason: str = "closed by its consumer") -> None:
-        """End it; what is queued is counted as dropped."""
-        self._gateway.release(self._box, reason)
+SECOND = 1_000_000_000
+OPERATOR = "the control socket"
+"""Who holds what was subscribed over the control socket."""
 
 
 class Gateway:
-    """A running gateway. Make one with `truetape.open(...)`."""
+    """A running gateway. Make one with `truetape.open(...)` and enter it once."""
 
     def __init__(self, config: Config, *, name: str = "gateway") -> None:
+        if not config.feeds:
+            raise ConfigError(
+                "feeds: expected at least one [[feeds]] table, found none; `truetape config --defaults` shows one"
+            )
         self.config = config
         self.name = name
         self.feeds: list[Feed] = resolve_all(config)
         self.pump = Pump(self.feeds, seed=config.seed, now=clock())
         self.journal: Journal | None = None
-        self.boxes: dict[Mailbox, list[tuple[str, str, str]]] = {}
+        self.boxes: dict[Mailbox, list[Asked]] = {}
         self.started = clock()
         self._by_name = {feed.name: feed for feed in self.feeds}
-        self._configs = {feed.name: feed for feed in config.feeds}
         self._dialing = {feed.name: _dialing(feed) for feed in config.feeds}
+        self._life: Literal["new", "running", "closed"] = "new"
         self._group: asyncio.TaskGroup | None = None
-        self._control: ControlServer | None = None
+        self._open = AsyncExitStack()
         self._consumers = 0
-        self._thresholds = gc.get_threshold()
         self._flush: asyncio.TimerHandle | None = None
+        self._tape_state = "ok"
+        self._tape_asked = 0
         self.on_drain: Callable[[], None] = self._stop
-        self.driver: Driver  # made on entry
+        self.driver: Driver  # these three are made on entry
+        self._wants: Wants
+        self._loop: asyncio.AbstractEventLoop
 
     def _how(self, source: str) -> Dialing:
         return self._dialing[self.pump.links[source].feed.name]
@@ -122,44 +81,63 @@ class Gateway:
         self.driver.stop()
 
     async def __aenter__(self) -> Self:
-        await self._instruments()
-        self._refuse_missing_secrets()
-        if self.config.journal is not None:
-            self._record(self.config.journal)
-        self.driver = Driver(self.pump, self._how, recorder=self.journal, redact=secrets.redact, log=log.info)
-        if self.config.control is not None:
-            self._control = ControlServer(Path(self.config.control.socket), self.answer)
-            await self._control.start()
-        self._quiet_gc()
-        self._group = asyncio.TaskGroup()
-        await self._group.__aenter__()
-        self._group.create_task(self.driver.run())
+        if self._life != "new":
+            raise RuntimeError("this gateway was entered before; make another with truetape.open(…)")
+        self._life = "running"
+        self._loop = asyncio.get_running_loop()
+        try:
+            await self._begin()
+        except BaseException:
+            self._life = "closed"
+            await self._open.aclose()
+            raise
         return self
 
-    async def __aexit__(self, kind: Any, error: Any, trace: Any) -> None:
-        self.driver.stop()
-        for box in list(self.boxes):
-            self.release(box, "the gateway was closed")
-        try:
-            if self._group is not None:
-                await self._group.__aexit__(kind, error, trace)
-        finally:
-            gc.set_threshold(*self._thresholds)
-            gc.unfreeze()
-            if self._flush is not None:
-                self._flush.cancel()
-            if self._control is not None:
-                await self._control.close()
-            if self.journal is not None:
-                self.journal.commit(clock())
-                self.journal.close(10.0)
+    async def _begin(self) -> None:
+        """Everything that must be undone is pushed on `_open` as soon as it is done."""
+        self._refuse_missing_secrets()
+        await self._instruments()
+        if self.config.journal is not None:
+            self._record(self.config.journal)
+        self.driver = Driver(self.pump, self._how, recorder=self.journal, redact=secrets.redact, log=_log)
+        self._wants = Wants(self.feeds, self.pump, self.driver.command)
+        if self.config.control is not None:
+            control = ControlServer(Path(self.config.control.socket), self.answer)
+            await control.start()
+            self._open.push_async_callback(control.close)
+        calm.begin()
+        self._open.callback(calm.end)
+        self._group = asyncio.TaskGroup()
+        await self._group.__aenter__()
+        self._group.create_task(self._drive())
 
-    def _quiet_gc(self) -> None:
-        """What lives now is not looked at again; collections come late, for the hot path makes no cycles. Undone on exit."""
-        gc.collect()
-        gc.freeze()
-        self._thresholds = gc.get_threshold()
-        gc.set_threshold(200_000, 100, 1000)
+    async def _drive(self) -> None:
+        """Run the driver; when it ends, however that is, nobody is left waiting."""
+        try:
+            await self.driver.run()
+        finally:
+            for box in list(self.boxes):
+                self.release(box, "the gateway was closed")
+
+    async def __aexit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        self._life = "closed"
+        self.driver.stop()
+        try:
+            await self._end(kind, error, trace)
+        finally:
+            await self._open.aclose()
+
+    async def _end(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        """Wait for the driver. An error of the body stays the body's; one of the driver comes out as it is, not in a group of one."""
+        assert self._group is not None, "made on entry"
+        mine = isinstance(error, asyncio.CancelledError)  # perhaps the group itself cancelled the body: it knows
+        try:
+            await self._group.__aexit__(*((kind, error, trace) if mine else (None, None, None)))
+        except BaseExceptionGroup as failed:
+            only: BaseException = failed
+            while isinstance(only, BaseExceptionGroup) and len(only.exceptions) == 1:
+                only = only.exceptions[0]
+            raise only from None
 
     def _refuse_missing_secrets(self) -> None:
         """A key that cannot be read now is a mistake of the configuration, told before anything is dialed."""
@@ -183,7 +161,8 @@ class Gateway:
                 url = kind.instruments_url(feed.rest_url or kind.rest_url)
                 if url is None:
                     continue
-                answer = await getter.get(url)
+                how = self._dialing[feed.name]
+                answer = await getter.get(url, ssl_context=how.ssl_context, proxy=how.proxy)
                 if answer.status == 200:
                     listed[feed.name] = kind.decode_instruments(answer.body)
                 else:
@@ -194,29 +173,49 @@ class Gateway:
         self._by_name = {feed.name: feed for feed in self.feeds}
         self.pump = Pump(self.feeds, seed=self.config.seed, now=clock())
 
-    def _record(self, how: Any) -> None:
+    def _record(self, how: JournalConfig) -> None:
         self.journal = Journal(
             how.dir, header=Origin(
                 version=truetape.__version__, venues=[feed.venue for feed in self.feeds], config=encode_feeds(self.feeds),
                 seed=self.config.seed,
             ),
-            checkpoint=lambda: checkpoint.save(self.pump), clock=clock, flush_ms=how.flush_ms, segment_bytes=how.segment_bytes,
+            checkpoint=lambda: checkpoint.save(self.pump), clock=clock, flush_ms=round(how.flush_ms), segment_bytes=how.segment_bytes,
             retain_bytes=how.retain_bytes, backlog_bytes=how.backlog_bytes,
         )  # fmt: skip
-        self._commit()
+        self._open.callback(self._seal, self.journal)
+        self._commit(self.journal, how.flush_ms / 1000)
 
-    def _commit(self) -> None:
-        """Hand the batch to the writer, each `flush_ms`."""
-        if self.journal is not None and self.config.journal is not None:
-            self.journal.commit(clock())
-            self._flush = asyncio.get_running_loop().call_later(self.config.journal.flush_ms / 1000, self._commit)
+    def _commit(self, journal: Journal, every_s: float) -> None:
+        """Hand the batch to the writer, each `flush_ms`; once a second see whether it could write."""
+        now = clock()
+        journal.commit(now)
+        if now - self._tape_asked >= SECOND:
+            self._tape_asked = now
+            self._tell_of_the_tape(journal)
+        self._flush = self._loop.call_later(every_s, self._commit, journal, every_s)
+
+    def _tell_of_the_tape(self, journal: Journal) -> None:
+        """What became of the tape is said once, when it changes."""
+        found = journal.status()
+        if found.state != self._tape_state:
+            self._tape_state = found.state
+            say = log.info if found.state == "ok" else log.warning
+            say(f"journal {found.state}", reason=found.reason, holes=found.holes, missing=found.missing)
+
+    def _seal(self, journal: Journal) -> None:
+        if self._flush is not None:
+            self._flush.cancel()
+        journal.commit(clock())
+        if not journal.close(10.0):
+            found = journal.status()
+            log.warning("journal closed with records missing", reason=found.reason, flushed=found.flushed_record)
 
     # -- consumers ------------------------------------------------------------------------------------------------------
 
     def subscribe(
         self,
         symbols: str | Iterable[str],
-        channels: Sequence[str] = ("book", "trade"),
+        channels: str | Iterable[str] = ("book", "trade"),
         *,
         mode: Mode | None = None,
         bound: int = 1000,
@@ -228,79 +227,39 @@ class Gateway:
         `channels`: book (whole states to `depth`), book_delta (the changes), trade, quote, ticker, bar.1m … What no feed carries yet is
         subscribed at the venue while running, and unsubscribed when its last consumer closes. Raises ConfigError for what cannot be.
         """
-        patterns: list[tuple[str, str, str]] = []
-        for text in [symbols] if isinstance(symbols, str) else symbols:
-            patterns += self._patterns(text, channels)
+        self._must_run()
+        asked = self._wants.find(symbols, channels)
         self._consumers += 1
         depth_wanted = depth if depth is not None else max((feed.depth for feed in self.feeds), default=0)
         box = Mailbox(
             name or f"consumer-{self._consumers}", mode if mode is not None else drop_oldest, bound, depth_wanted
         )
-        self.boxes[box] = patterns
-        self.pump.router.subscribe(box, patterns)
-        return Subscription(self, box, patterns)
+        try:
+            self.pump.router.subscribe(box, [one.pattern for one in asked])
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+        self.boxes[box] = asked
+        subscription = Subscription(box, self._loop, self.release, self.driver.arm_windows)
+        self.driver.wakers[box] = subscription.wake
+        self._wants.hold(box, asked)
+        return subscription
 
     def release(self, box: Mailbox, reason: str) -> None:
         """End a consumer's box, and the venue's subscriptions that only it wanted."""
-        patterns = self.boxes.pop(box, None)
-        if patterns is None:
+        asked = self.boxes.pop(box, None)
+        if asked is None:
             return
         self.pump.router.close(box, reason)
         if (waker := self.driver.wakers.pop(box, None)) is not None:
             waker()
-        for kind, venue, symbol in patterns:
-            self._unwant(kind, venue, symbol)
+        if self._life == "running":
+            self._wants.release(box, asked)
 
-    def _patterns(self, text: str, channels: Sequence[str]) -> list[tuple[str, str, str]]:
-        if text == "*":
-            return [(word.partition(".")[0], "*", "*") for word in channels]
-        venue, _, symbol = text.partition(":")
-        feed = self._feed(venue, text)
-        if symbol == "*":
-            return [(word.partition(".")[0], feed.label, "*") for word in channels]
-        found = resolve(symbol, feed.dialect, feed.url)
-        known = {want.raw: want.symbol for want in feed.wants}
-        canonical = known.get(found.raw, found.symbol)
-        patterns = []
-        for word in channels:
-            upstream = "book" if word == "book_delta" else word
-            try:
-                ours = channel(upstream, feed.dialect)
-            except ValueError as error:
-                raise ConfigError(f"{text}: {error}") from None
-            self._want(feed, Want(ours, found.raw, canonical, feed.depth if ours == "book" else 0))
-            patterns.append(("book_delta" if word == "book_delta" else ours.partition(".")[0], feed.label, canonical))
-        return patterns
-
-    def _feed(self, venue: str, text: str) -> Feed:
-        for feed in self.feeds:
-            if venue in (feed.label, feed.name):
-                return feed
-        labels = ", ".join(feed.label for feed in self.feeds)
-        raise ConfigError(f"{text}: expected a symbol as venue:SYMBOL with a venue of {labels}, found {venue!r}")
-
-    def _want(self, feed: Feed, want: Want) -> None:
-        links = [link for link in self.pump.links.values() if link.feed.name == feed.name]
-        if any((want.channel, want.raw) in link.streams for link in links):
-            return
-        link = min(links, key=lambda link: len(link.streams))
-        self.driver.command(msgspec.json.encode(Order("want", link.source, [want])))
-
-    def _unwant(self, kind: str, venue: str, symbol: str) -> None:
-        if any(row == (kind, venue, symbol) for rows in self.boxes.values() for row in rows):
-            return
-        for link in self.pump.links.values():
-            configured = {(want.channel, want.raw) for want in link.feed.wants}
-            gone = [
-                stream.want
-                for key, stream in link.streams.items()
-                if link.label == venue
-                and stream.symbol == symbol
-                and stream.channel.partition(".")[0] == kind
-                and key not in configured
-            ]
-            if gone:
-                self.driver.command(msgspec.json.encode(Order("unwant", link.source, gone)))
+    def _must_run(self) -> None:
+        if self._life == "new":
+            raise RuntimeError("the gateway does not run yet; enter it first: async with truetape.open(…) as gw")
+        if self._life == "closed":
+            raise RuntimeError("the gateway was closed; make another with truetape.open(…)")
 
     # -- reading --------------------------------------------------------------------------------------------------------
 
@@ -326,14 +285,11 @@ class Gateway:
     async def ready(self, timeout_s: float = 10.0) -> bool:
         """Wait until every book is LIVE; False when time ran out."""
         try:
-            async with asyncio.timeout(timeout_s), asyncio.TaskGroup():
-                box = self.subscribe("*", ["book"], mode=drop_oldest, bound=1, name="ready")
-                try:
+            async with asyncio.timeout(timeout_s):
+                with self.subscribe("*", "book", bound=1, name="ready") as news:
                     while not all(s.state == "LIVE" for link in self.pump.links.values() for s in link.book_streams()):
-                        await box.take()
-                finally:
-                    box.close()
-        except TimeoutError:
+                        await news.take()
+        except (TimeoutError, Closed):
             return False
         return True
 
@@ -349,8 +305,38 @@ class Gateway:
             case "drain":
                 self.on_drain()
                 return {"ok": True}
+            case "subscribe" | "unsubscribe" as verb:
+                return self._operate(verb, request)
             case other:
-                return {"error": f"expected do = status or drain, found {other!r}"}
+                return {"error": f"expected do = status, subscribe, unsubscribe or drain, found {str(other)[:80]!r}"}
+
+    def _operate(self, verb: str, request: dict[str, Any]) -> dict[str, Any]:
+        """An operator's subscriptions are held like a consumer's, until they are let go."""
+        symbols, channels = request.get("symbols"), request.get("channels", ["book", "trade"])
+        if not all(
+            isinstance(rows, list) and all(isinstance(row, str) for row in rows) for rows in (symbols, channels)
+        ):
+            return {"error": 'expected symbols and channels as lists of texts, such as ["kraken:BTC-USD"] and ["book"]'}
+        try:
+            self._must_run()
+            asked = self._wants.find(symbols or [], channels)
+        except (ConfigError, RuntimeError) as error:
+            return {"error": str(error)}
+        if verb == "subscribe":
+            self._wants.hold(OPERATOR, asked)
+        else:
+            self._wants.release(OPERATOR, asked)
+        return {
+            "ok": True,
+            "subscriptions": [f"{kind} {venue}:{symbol}" for kind, venue, symbol in (one.pattern for one in asked)],
+        }
+
+
+def _log(event: str, **fields: Any) -> None:
+    """What the driver says, for a program's own logs too."""
+    log.info(
+        event, **{key: secrets.redact(value) if isinstance(value, str) else value for key, value in fields.items()}
+    )
 
 
 def _dialing(feed: FeedConfig) -> Dialing:

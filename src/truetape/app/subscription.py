@@ -1,0 +1,97 @@
+"""A consumer's end of its mailbox: an async iterator, or batches by `take`.
+
+Next door: `live.py` makes one for each `subscribe` and ends it on `release`; the driver wakes it when its box has something.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from typing import Self
+
+from truetape.core.route.mailbox import Mailbox
+from truetape.io.clock import now as clock
+from truetape.model.event import Ledger, Market
+
+BATCH = 256
+
+
+class Closed(Exception):
+    """A subscription ended: it was closed, or its mode is `disconnect` and it fell behind."""
+
+
+class Subscription:
+    """What one consumer asked for. Iterate (`async for`), or `await take()` for batches.
+
+    It ends with `close()`, at the end of a `with`, or when the last reference to it goes: `async for event in gw.subscribe(…)` ends its
+    subscription wherever the loop is left. One that you hold goes on after a `break`, and has lost nothing.
+    """
+
+    def __init__(
+        self,
+        box: Mailbox,
+        loop: asyncio.AbstractEventLoop,
+        release: Callable[[Mailbox, str], None],
+        arm: Callable[[], None],
+    ) -> None:
+        self._box = box
+        self._loop = loop
+        self._release = release
+        self._arm = arm
+        self._ready = asyncio.Event()
+        self.wake: Callable[[], None] = self._ready.set
+        """What the driver calls when there is something to take."""
+
+    def __aiter__(self) -> AsyncIterator[Market]:
+        return self
+
+    async def __anext__(self) -> Market:
+        try:
+            return (await self.take(1))[0]  # one at a time: what was not read yet stays in the box, judged by its mode
+        except Closed:
+            raise StopAsyncIteration from None
+
+    async def take(self, most: int = BATCH) -> list[Market]:
+        """The next events, at least one; waits for them. Raises Closed at the end."""
+        while True:
+            self._ready.clear()
+            events = self._box.take(most, clock())
+            if events:
+                return events
+            if (reason := self._box.closed_reason) is not None:
+                self._release(self._box, reason)
+                raise Closed(reason)
+            self._arm()
+            await self._ready.wait()
+
+    @property
+    def name(self) -> str:
+        """As it stands in the status."""
+        return self._box.name
+
+    @property
+    def ledger(self) -> Ledger:
+        """received = delivered + conflated + dropped + expired + queued, exact now."""
+        return self._box.ledger()
+
+    @property
+    def closed(self) -> str | None:
+        """Why it ended; None while it goes on."""
+        return self._box.closed_reason
+
+    def close(self, reason: str = "closed by its consumer") -> None:
+        """End it; what is queued is counted as dropped."""
+        self._release(self._box, reason)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if self._box.closed_reason is None:
+            with suppress(RuntimeError):  # the loop is closed, and so is the gateway
+                # not now: whoever dropped the last reference may be in the middle of a frame
+                self._loop.call_soon_threadsafe(self._release, self._box, "its consumer left")

@@ -1,0 +1,133 @@
+"""Who wants what of the venues: the first holder of a subscription has it asked for, the last one to leave has it ended.
+
+What the configuration names is never ended. Next door: `symbols.py` knows spellings; `live.py` holds consumers and the control socket;
+the pump takes the orders, which are records like any input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import TypeAlias
+
+import msgspec
+from msgspec import Struct
+
+from truetape.app.config import ConfigError
+from truetape.app.symbols import channel, resolve
+from truetape.core.feed.plan import Feed
+from truetape.core.feed.venue import Want
+from truetape.core.route.link import Link
+from truetape.core.route.pump import Order, Pump
+from truetape.core.route.router import Pattern
+
+Key: TypeAlias = tuple[str, str, str]
+"""(feed, channel, the venue's spelling)."""
+
+
+class Asked(Struct, frozen=True):
+    """One symbol and channel as a consumer asked for it: the router's pattern, and the venue's subscription behind it (a star has none)."""
+
+    pattern: Pattern
+    feed: Feed | None = None
+    want: Want | None = None
+
+
+class Wants:
+    """The registry. `command` takes orders to the pump."""
+
+    def __init__(self, feeds: Sequence[Feed], pump: Pump, command: Callable[[bytes], None]) -> None:
+        self._feeds = feeds
+        self._pump = pump
+        self._command = command
+        self._holders: dict[Key, dict[Hashable, None]] = {}
+        self._configured = {(feed.name, want.channel, want.raw) for feed in feeds for want in feed.wants}
+
+    def find(self, symbols: str | Iterable[str], channels: str | Iterable[str]) -> list[Asked]:
+        """What these words mean; nothing is asked for yet. Raises ConfigError."""
+        names = [symbols] if isinstance(symbols, str) else list(symbols)
+        words = [channels] if isinstance(channels, str) else list(channels)
+        if not names:
+            raise ConfigError("expected at least one symbol as venue:SYMBOL, venue:* or *, found none")
+        if not words:
+            raise ConfigError(f"{names[0]}: expected at least one channel, such as book or trade, found none")
+        return [asked for text in names for word in words for asked in [self._find(text, word)]]
+
+    def _find(self, text: str, word: str) -> Asked:
+        venue, _, symbol = ("*", "", "*") if text == "*" else text.partition(":")
+        if venue == "*":
+            return Asked((self._kind(text, word, self._feeds), "*", "*"))
+        feed = self._feed(venue, text)
+        if not symbol:
+            raise ConfigError(f"{text}: expected a symbol as venue:SYMBOL, venue:* or *, found no symbol")
+        kind = self._kind(text, word, [feed])
+        if symbol == "*":
+            return Asked((kind, feed.label, "*"))
+        ours = channel("book" if word == "book_delta" else word, feed.dialect)
+        found = resolve(symbol, feed.dialect, feed.url)
+        canonical = {want.raw: want.symbol for want in feed.wants}.get(found.raw, found.symbol)
+        want = Want(ours, found.raw, canonical, feed.depth if ours == "book" else 0)
+        self._link(feed, want)  # is there a connection that can carry it?
+        return Asked((kind, feed.label, canonical), feed, want)
+
+    def _feed(self, venue: str, text: str) -> Feed:
+        for feed in self._feeds:
+            if venue in (feed.label, feed.name):
+                return feed
+        labels = ", ".join(dict.fromkeys(feed.label for feed in self._feeds))
+        raise ConfigError(f"{text}: expected a symbol as venue:SYMBOL with a venue of {labels}, found {venue!r}")
+
+    @staticmethod
+    def _kind(text: str, word: str, feeds: Sequence[Feed]) -> str:
+        """The topic's kind; the venues' own words are accepted."""
+        if word == "book_delta":
+            return word
+        why = ""
+        for feed in feeds:
+            try:
+                return channel(word, feed.dialect).partition(".")[0]
+            except ValueError as error:
+                why = str(error)
+        raise ConfigError(f"{text}: {why}")
+
+    def _link(self, feed: Feed, want: Want) -> Link:
+        """The connection that carries it or can: of the address that it needs, the one with the fewest subscriptions."""
+        links = [link for link in self._pump.links.values() if link.feed.name == feed.name]
+        for link in links:
+            if (want.channel, want.raw) in link.streams:
+                return link
+        url = feed.dialect.endpoints([want], feed.url, False)[0].url
+        most = feed.dialect.limits.wants_per_connection
+        fitting = [link for link in links if link.url == url or feed.by_url]
+        free = [link for link in fitting if not most or len(link.streams) < most]
+        if not free:
+            why = (
+                f"all connections are full ({most} subscriptions)"
+                if fitting
+                else "no connection goes where it is offered"
+            )
+            raise ConfigError(f"{feed.label}:{want.symbol} {want.channel}: {why}; name it in the feed's configuration")
+        return min(free, key=lambda link: len(link.streams))
+
+    def hold(self, holder: Hashable, asked: Iterable[Asked]) -> None:
+        """Ask the venues for what nobody held so far."""
+        for one in asked:
+            if one.feed is None or one.want is None:
+                continue
+            self._holders.setdefault((one.feed.name, one.want.channel, one.want.raw), {})[holder] = None
+            link = self._link(one.feed, one.want)
+            if (one.want.channel, one.want.raw) not in link.streams:
+                self._command(msgspec.json.encode(Order("want", link.source, [one.want])))
+
+    def release(self, holder: Hashable, asked: Iterable[Asked]) -> None:
+        """Let go; what nobody holds any more, and no configuration names, is ended at the venue."""
+        for one in asked:
+            if one.feed is None or one.want is None:
+                continue
+            key = (one.feed.name, one.want.channel, one.want.raw)
+            holders = self._holders.get(key, {})
+            if holders.pop(holder, self) is self or holders:
+                continue
+            del self._holders[key]
+            link = self._link(one.feed, one.want)
+            if key not in self._configured and (stream := link.streams.get(key[1:])) is not None:
+                self._command(msgspec.json.encode(Order("unwant", link.source, [stream.want])))
