@@ -268,7 +268,7 @@ class Table:
             change = self.rows.step(self.now, orders)
             if change.raw in self.told:
                 self.take(frame for _, frame in self.venue.encode(change, self.now))
-            self.take(frame for _, frame in self.venue.tick(self.now))
+            self.take(frame for _, (_, frame) in self.venue.tick(self.now))
 
     def agrees(self, depth: int) -> None:
         """Every book is LIVE and equals the oracle's."""
@@ -467,7 +467,7 @@ def test_candles_close_and_hold_what_was_traded() -> None:
     closed = []
     for i in range(6_000):
         now = T0 + i * MS
-        for _, frame in [*venue.encode(rows.step(now), now), *venue.tick(now)]:
+        for _, frame in [*venue.encode(rows.step(now), now), *(native for _, native in venue.tick(now))]:
             data = json.loads(frame)
             if data["e"] == "trade":
                 traded.setdefault(data["T"] // 1000, []).append(data)

@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from truetape.app.config import ConfigError
 from truetape.app.dialects import dialect
-from truetape.core.feed.counterpart import Answer, Counterpart, Dismissed, Reply, Subscribed, Unsubscribed
+from truetape.core.feed.counterpart import Answer, Counterpart, Dismissed, Native, Reply, Subscribed, Unsubscribed
 from truetape.core.sim.faults import Fault, Script
 from truetape.core.sim.listing import listings
 from truetape.core.sim.loop import Loop
@@ -218,7 +218,7 @@ class Simulator:
 
     def _steps(self, until: int, now: int) -> None:
         counts, market, by_raw, orders = self.counts, self.market, self._by_raw, self._orders
-        script, spoiled, messages = self.script, self.script.active, self._kind.messages
+        spoiled, messages = self.script.active, self._kind.messages
         written: dict[_Client, None] = {}
         while counts.messages < until:
             change = market.step(now, orders)
@@ -227,7 +227,7 @@ class Simulator:
             for client in by_raw[change.raw]:
                 frames = client.venue.encode(change, now)
                 if spoiled:
-                    frames = script.spoil((change.raw, market.listed[change.raw].instrument.symbol), frames)
+                    frames = self._left_of(change.raw, frames)
                 client.out += [frame for _, frame in frames]
                 written[client] = None
         for client in written:
@@ -239,9 +239,16 @@ class Simulator:
         if ping:
             self._next_ping = now + round(self._kind.ping_every_s * SECOND)
         for client in list(self._clients.values()):
-            self._send(client, [frame for _, frame in client.venue.tick(now)])
+            said = client.venue.tick(now)
+            self._send(client, [frame for raw, native in said for _, frame in self._left_of(raw, [native])])
             if ping:
                 client.peer.ping()
+
+    def _left_of(self, raw: str, frames: list[Native]) -> list[Native]:
+        """What the script lets through of one symbol's frames for one client."""
+        if not raw or not self.script.active:
+            return frames
+        return self.script.spoil((raw, self.market.listed[raw].instrument.symbol), frames)
 
     def _break(self, fault: Fault, now: int) -> None:
         """A fault that concerns connections."""
@@ -261,7 +268,7 @@ class Simulator:
             client.peer.freeze(frozen)
 
 
-async def until_stopped(options: Options, announce: Callable[[Simulator], None]) -> int:
+async def until_stopped(simulator: Simulator, announce: Callable[[Simulator], None]) -> int:
     """Serve in the foreground until SIGTERM (0) or SIGINT (130)."""
     loop = asyncio.get_running_loop()
     stopped: asyncio.Future[int] = loop.create_future()
@@ -272,7 +279,7 @@ async def until_stopped(options: Options, announce: Callable[[Simulator], None])
 
     loop.add_signal_handler(signal.SIGTERM, stop, 0)
     loop.add_signal_handler(signal.SIGINT, stop, 130)
-    async with Simulator(options) as simulator:
+    async with simulator:
         gc.freeze()  # books live as long as we do: the collector need not walk them
         announce(simulator)
         return await stopped

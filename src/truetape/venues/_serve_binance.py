@@ -22,10 +22,9 @@ from truetape.core.feed.counterpart import (
     Native,
     Print,
     Reply,
-    Steps,
     Subscribed,
     Unsubscribed,
-)  # fmt: skip
+)
 from truetape.core.feed.write import decimal
 from truetape.venues import _serve_binance_rest as rest
 
@@ -106,12 +105,8 @@ class Counterpart:
             return [_result(_encode(listed + list(self.unknown)), number)]
         if request.method == "GET_PROPERTY" and names == ["combined"]:
             return [_result(_encode(self.wrapped), number)]
-        if (
-            request.method == "SET_PROPERTY"
-            and request.params[:1] == ["combined"]
-            and isinstance(request.params[-1], bool)
-        ):
-            self.wrapped = request.params[-1]
+        if request.method == "SET_PROPERTY" and request.params in (["combined", True], ["combined", False]):
+            self.wrapped = request.params[1] is True
             for raw, kinds in self.streams.items():
                 self.streams[raw] = {kind: self._head(raw, kind) for kind in kinds}
             return [_result(b"null", number)]
@@ -128,7 +123,9 @@ class Counterpart:
         symbol, _, kind = name.partition("@")
         raw = symbol.upper()
         known = kind.partition("@")[0] in KINDS or (kind.startswith("kline_") and kind[6:] in SPANS)
-        if raw not in self.listed or symbol != raw.lower() or not known or self._count() >= STREAMS_MAX:
+        if self._count() >= STREAMS_MAX:
+            return []
+        if raw not in self.listed or symbol != raw.lower() or not known:
             self.unknown[name] = None
             return []
         self.streams.setdefault(raw, {})[kind] = self._head(raw, kind)
@@ -164,9 +161,8 @@ class Counterpart:
 
     def _quote(self, listed: Listed) -> bytes:
         """The best prices, where they changed since this client was told."""
-        bids, asks, raw = listed.bids, listed.asks, listed.instrument.raw
-        bid, ask = bids.keys[-1], asks.keys[-1]
-        quoted = (bid, bids.sizes[bid], -ask, asks.sizes[ask])
+        raw = listed.instrument.raw
+        quoted = (*listed.bids.top(1)[0], *listed.asks.top(1)[0])
         if self._quoted.get(raw) == quoted:
             return b""
         self._quoted[raw] = quoted
@@ -175,26 +171,24 @@ class Counterpart:
         best_ask = pair(grain, *quoted[2:]).replace(",", ',"A":')
         return f'{{"u":{listed.seq},"s":"{raw}","b":{best_bid},"a":{best_ask}}}'.encode()
 
-    def tick(self, now: int) -> list[Native]:
+    def tick(self, now: int) -> list[tuple[str, Native]]:
         """Candles every two seconds, summaries every second."""
-        frames: list[Native] = []
+        frames: list[tuple[str, Native]] = []
         for raw, kinds in self.streams.items():
             for kind, head in kinds.items():
                 clocked = kind in EVERY or kind.startswith("kline_")
                 if not clocked or now - self._said.get((raw, kind), 0) < EVERY.get(kind, KLINE_EVERY):
                     continue
                 self._said[raw, kind] = now
-                listed = self.listed[raw]
-                end = b"}" if head else b""
-                if kind in EVERY and not kind.startswith("kline_"):
-                    frames.append(("ticker", head + _summary(listed, kind, now) + end))
+                listed, end = self.listed[raw], b"}" if head else b""
+                if not kind.startswith("kline_"):
+                    frames.append((raw, ("ticker", head + _summary(listed, kind, now) + end)))
                     continue
                 candle, before = listed.candle(SPANS[kind[6:]], now)
-                said = self._starts.get((raw, kind))
-                if before is not None and said == before.start:
-                    frames.append(("bar", head + _kline(listed, before, kind[6:], True, now) + end))
+                if before is not None and self._starts.get((raw, kind)) == before.start:
+                    frames.append((raw, ("bar", head + _kline(listed, before, kind[6:], True, now) + end)))
                 self._starts[raw, kind] = candle.start
-                frames.append(("bar", head + _kline(listed, candle, kind[6:], False, now) + end))
+                frames.append((raw, ("bar", head + _kline(listed, candle, kind[6:], False, now) + end)))
         return frames
 
     @staticmethod
@@ -291,14 +285,14 @@ def _summary(listed: Listed, kind: str, now: int) -> bytes:
     if kind == "miniTicker":
         return _encode({"e": "24hrMiniTicker", "E": now // MS, "s": raw, **short})
     places, digits = listed.instrument.price_decimals, listed.instrument.size_decimals
-    best: list[Steps] = listed.bids.top(1) + listed.asks.top(1)
+    best = listed.bids.top(1) + listed.asks.top(1)
     change = day.close - day.open
     row |= {
         "p": "-" * (change < 0) + decimal(abs(change), places),
         "P": f"{100 * change / day.open:.3f}",
         "x": row["o"],
     }
-    row |= {"w": decimal(day.value // day.size if day.size else day.close, places)}
+    row |= {"w": decimal(day.mean, places)}
     row |= {"b": decimal(best[0][0], places), "B": decimal(best[0][1], digits)}
     row |= {"a": decimal(best[1][0], places), "A": decimal(best[1][1], digits)}
     del row["V"], row["Q"]

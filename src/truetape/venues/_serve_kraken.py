@@ -17,7 +17,6 @@ from msgspec import Struct, field
 
 from truetape.core.feed.counterpart import (
     Answer,
-    Candle,
     Change,
     Ladder,
     Listed,
@@ -27,13 +26,13 @@ from truetape.core.feed.counterpart import (
     Steps,
     Subscribed,
     Unsubscribed,
-)  # fmt: skip
+)
 from truetape.core.feed.write import decimal, rfc3339
 from truetape.venues import _serve_kraken_rest as rest
 
 DEPTHS = (10, 25, 100, 500, 1000)
 MINUTES = (1, 5, 15, 30, 60, 240, 1440, 10080, 21600)
-CHANNELS = {"book": "book", "trade": "trade", "ticker": "quote", "ohlc": "bar"}
+CHANNELS = ("book", "trade", "ticker", "ohlc")
 SUMMED = 10
 """Levels of each side under the checksum."""
 EVERYTHING = -(1 << 62)
@@ -128,9 +127,7 @@ class Counterpart:
             return [self._refuse(request, "Unsupported method", "", now)]
         params = request.params
         if params.channel not in CHANNELS:
-            return [
-                self._refuse(request, "Channel not supported" if params.channel else "Channel is required", "", now)
-            ]
+            return [self._refuse(request, "Channel not supported", "", now)]
         if params.channel == "book" and params.depth not in DEPTHS:
             return [self._refuse(request, "Subscription depth not supported", "", now)]
         if params.channel == "ohlc" and params.interval not in MINUTES:
@@ -146,14 +143,12 @@ class Counterpart:
         return answers
 
     def _times(self, request: _Request, now: int) -> dict[str, object]:
-        times: dict[str, object] = {"time_in": rfc3339(now), "time_out": rfc3339(now)}
-        return times if request.req_id is None else {"req_id": request.req_id, **times}
+        number: dict[str, object] = {} if request.req_id is None else {"req_id": request.req_id}
+        return number | {"time_in": rfc3339(now), "time_out": rfc3339(now)}
 
     def _refuse(self, request: _Request, error: str, symbol: str, now: int) -> bytes:
-        about = {"symbol": symbol} if symbol else {}
-        return _encode(
-            {"error": error, "method": request.method, "success": False, **about, **self._times(request, now)}
-        )
+        row = {"error": error, "method": request.method, "success": False, **self._times(request, now)}
+        return _encode(row | {"symbol": symbol} if symbol else row)
 
     def _accept(self, request: _Request, result: dict[str, object], now: int) -> bytes:
         return _encode({"method": request.method, "result": result, "success": True, **self._times(request, now)})
@@ -256,10 +251,13 @@ class Counterpart:
 
     def _ticker(self, listed: Listed, kind: str, now: int) -> bytes:
         places, digits = listed.instrument.price_decimals, listed.instrument.size_decimals
-        day, bid, ask = listed.day, listed.bids.top(1)[0], listed.asks.top(1)[0]
-        mean = day.value // day.size if day.size else day.close
-        change = day.close - day.open
-        prices = {"bid": bid[0], "ask": ask[0], "last": day.close, "vwap": mean, "low": day.low, "high": day.high}
+        day, bid, ask, change = (
+            listed.day,
+            listed.bids.top(1)[0],
+            listed.asks.top(1)[0],
+            listed.day.close - listed.day.open,
+        )
+        prices = {"bid": bid[0], "ask": ask[0], "last": day.close, "vwap": day.mean, "low": day.low, "high": day.high}
         return (
             f'{{"channel":"ticker","type":"{kind}","data":[{{"symbol":"{listed.instrument.raw}",'
             + "".join([f'"{name}":{decimal(price, places)},' for name, price in prices.items()])
@@ -270,9 +268,14 @@ class Counterpart:
 
     def _ohlc(self, listed: Listed, minutes: int, kind: str, now: int) -> bytes:
         places, digits = listed.instrument.price_decimals, listed.instrument.size_decimals
-        candle: Candle = listed.candle(minutes * 60, now)[0]
-        mean = candle.value // candle.size if candle.size else candle.close
-        prices = {"open": candle.open, "high": candle.high, "low": candle.low, "close": candle.close, "vwap": mean}
+        candle = listed.candle(minutes * 60, now)[0]
+        prices = {
+            "open": candle.open,
+            "high": candle.high,
+            "low": candle.low,
+            "close": candle.close,
+            "vwap": candle.mean,
+        }
         return (
             f'{{"channel":"ohlc","type":"{kind}","timestamp":"{rfc3339(now)}","data":[{{"symbol":"{listed.instrument.raw}",'
             + "".join(f'"{name}":{decimal(price, places)},' for name, price in prices.items())
@@ -280,12 +283,12 @@ class Counterpart:
             f'"interval":{minutes},"timestamp":"{rfc3339(candle.start + minutes * 60_000_000_000)}"}}]}}'
         ).encode()
 
-    def tick(self, now: int) -> list[Native]:
+    def tick(self, now: int) -> list[tuple[str, Native]]:
         """A heartbeat each second, once something is subscribed."""
         if not self.subs or now - self._beat < HEARTBEAT:
             return []
         self._beat = now
-        return [("", b'{"channel":"heartbeat"}')]
+        return [("", ("", b'{"channel":"heartbeat"}'))]
 
     @staticmethod
     def messages(change: Change) -> int:

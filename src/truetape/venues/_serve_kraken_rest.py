@@ -25,7 +25,7 @@ def answer(listed: Mapping[str, Listed], path: str, query: Mapping[str, str], no
     if path == "/0/public/Assets":
         return _ok({_old(name): _asset(name) for name in sorted({part for raw in listed for part in raw.split("/")})})
     if path == "/0/public/Time":
-        return _ok({"unixtime": now // 1_000_000_000, "rfc1123": ""})
+        return _ok({"unixtime": now // 1_000_000_000})
     if path == "/0/public/SystemStatus":
         return _ok({"status": "online", "timestamp": rfc3339(now)[:19] + "Z"})
     return _failed("EGeneral:Unknown method", 404)

@@ -143,7 +143,7 @@ class Counterpart:
             frames.append(("ticker", _ticker(listed, now)))
         return frames
 
-    def tick(self, now: int) -> list[Native]:
+    def tick(self, now: int) -> list[tuple[str, Native]]:
         """The venue says nothing by the clock; heartbeats are the client's."""
         return []
 

@@ -48,7 +48,10 @@ def sim(
     if print_config:
         sys.stdout.write(stanza(options))
         return 0
-    return uvloop.run(until_stopped(options, announce))
+    simulator = Simulator(options)
+    code = uvloop.run(until_stopped(simulator, announce))
+    print(account(simulator), file=sys.stderr)
+    return code
 
 
 def script(text: str) -> list[Fault]:
@@ -68,6 +71,17 @@ def announce(simulator: Simulator) -> None:
     """The first line of stdout."""
     row = {"venue": simulator.options.venue, "ws": simulator.ws, "rest": simulator.rest, "symbols": simulator.symbols}
     print(json.dumps(row), flush=True)
+
+
+def account(simulator: Simulator) -> str:
+    """What was done, for stderr at the end. Messages that came too late to be made up for say that the rate was too high."""
+    counts, done = simulator.counts, simulator.script.done
+    said = [
+        f"{counts.messages:,} messages made, {counts.late:,} skipped to keep up, {counts.frames:,} frames to {counts.clients} clients"
+    ]
+    said += [f"{counts.cut} cut for not reading"] if counts.cut else []
+    said += [f"{name} {times} times" for name, times in sorted(done.items())]
+    return f"truetape sim: {'; '.join(said)}"
 
 
 def stanza(options: Options) -> str:

@@ -120,6 +120,11 @@ class Candle(Struct, gc=False):
             self.buy_size += trade.size
             self.buy_value += trade.size * trade.price
 
+    @property
+    def mean(self) -> int:
+        """The price weighted by size, in whole ticks; the last price where nothing was traded."""
+        return self.value // self.size if self.size else self.close
+
 
 class Listed:
     """One symbol as its venue knows it: instrument, book, the number of its last change, and what was traded since the start."""
@@ -212,8 +217,8 @@ class Counterpart(Protocol):
     def encode(self, change: Change, now: int) -> list[Native]:
         """What this client is told of a change; `listed` already holds it. Every change of a subscribed symbol must pass here."""
 
-    def tick(self, now: int) -> list[Native]:
-        """What the venue says by the clock (heartbeats, candles); called a few times a second."""
+    def tick(self, now: int) -> list[tuple[str, Native]]:
+        """What the venue says by the clock, with the symbol it is about (none: heartbeats); called a few times a second."""
 
     @staticmethod
     def messages(change: Change) -> int:
