@@ -33,8 +33,7 @@ from truetape.venues import _serve_kraken_rest as rest
 DEPTHS = (10, 25, 100, 500, 1000)
 MINUTES = (1, 5, 15, 30, 60, 240, 1440, 10080, 21600)
 CHANNELS = ("book", "trade", "ticker", "ohlc")
-SUMMED = 10
-"""Levels of each side under the checksum."""
+SUMMED = 10  # levels of each side under the checksum
 EVERYTHING = -(1 << 62)
 HEARTBEAT = 1_000_000_000
 
@@ -251,12 +250,8 @@ class Counterpart:
 
     def _ticker(self, listed: Listed, kind: str, now: int) -> bytes:
         places, digits = listed.instrument.price_decimals, listed.instrument.size_decimals
-        day, bid, ask, change = (
-            listed.day,
-            listed.bids.top(1)[0],
-            listed.asks.top(1)[0],
-            listed.day.close - listed.day.open,
-        )
+        day, bid, ask = listed.day, listed.bids.top(1)[0], listed.asks.top(1)[0]
+        change = day.close - day.open
         prices = {"bid": bid[0], "ask": ask[0], "last": day.close, "vwap": day.mean, "low": day.low, "high": day.high}
         return (
             f'{{"channel":"ticker","type":"{kind}","data":[{{"symbol":"{listed.instrument.raw}",'
@@ -268,19 +263,13 @@ class Counterpart:
 
     def _ohlc(self, listed: Listed, minutes: int, kind: str, now: int) -> bytes:
         places, digits = listed.instrument.price_decimals, listed.instrument.size_decimals
-        candle = listed.candle(minutes * 60, now)[0]
-        prices = {
-            "open": candle.open,
-            "high": candle.high,
-            "low": candle.low,
-            "close": candle.close,
-            "vwap": candle.mean,
-        }
+        bar = listed.candle(minutes * 60, now)[0]
+        prices = {"open": bar.open, "high": bar.high, "low": bar.low, "close": bar.close, "vwap": bar.mean}
         return (
             f'{{"channel":"ohlc","type":"{kind}","timestamp":"{rfc3339(now)}","data":[{{"symbol":"{listed.instrument.raw}",'
             + "".join(f'"{name}":{decimal(price, places)},' for name, price in prices.items())
-            + f'"trades":{candle.count},"volume":{decimal(candle.size, digits)},"interval_begin":"{rfc3339(candle.start)}",'
-            f'"interval":{minutes},"timestamp":"{rfc3339(candle.start + minutes * 60_000_000_000)}"}}]}}'
+            + f'"trades":{bar.count},"volume":{decimal(bar.size, digits)},"interval_begin":"{rfc3339(bar.start)}",'
+            f'"interval":{minutes},"timestamp":"{rfc3339(bar.start + minutes * 60_000_000_000)}"}}]}}'
         ).encode()
 
     def tick(self, now: int) -> list[tuple[str, Native]]:
