@@ -32,9 +32,13 @@ BOOK = {"kraken": '"type":"update"', "binance": "depthUpdate", "tickdb": '"cmd":
 
 
 @asynccontextmanager
-async def process(*arguments: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, dict[str, Any]]]:
+async def process(
+    *arguments: str, stderr: int | None = None
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, dict[str, Any]]]:
     """The command itself; ended by its own id if the test did not."""
-    child = await asyncio.create_subprocess_exec(*COMMAND, *arguments, stdout=subprocess.PIPE, env=ENVIRONMENT)
+    child = await asyncio.create_subprocess_exec(
+        *COMMAND, *arguments, stdout=subprocess.PIPE, stderr=stderr, env=ENVIRONMENT
+    )
     assert child.stdout is not None
     try:
         yield child, json.loads(await child.stdout.readline())
@@ -81,6 +85,34 @@ async def test_a_process_serves_and_ends_with_zero_on_sigterm(venue: str) -> Non
                     await ws.recv()
             assert ws.close_code == 1001
         assert await child.wait() == 0
+
+
+async def test_prepared_flow_is_served_like_live_flow_and_accounted_for() -> None:
+    command = [
+        "--venue",
+        "binance",
+        "--symbols",
+        "2",
+        "--rate",
+        "2000",
+        "--pregenerate",
+        "300",
+        "--faults",
+        "drop-delta@60s",
+    ]
+    async with process(*command, stderr=subprocess.PIPE) as (child, row):
+        async with connect(f"{row['ws']}/ws/btcusdt@depth@100ms") as ws:
+            last = (await until(ws, "depthUpdate"))["u"]
+            for _ in range(1500):  # there and back more than once
+                diff = await until(ws, "depthUpdate")
+                assert diff["U"] == last + 1
+                last = diff["u"]
+        child.send_signal(signal.SIGTERM)
+        assert child.stderr is not None
+        said = (await child.stderr.read()).decode()
+        assert await child.wait() == 0
+    assert "messages made" in said and "to 1 clients" in said
+    assert len(said.splitlines()) == 1
 
 
 async def test_ctrl_c_ends_with_130() -> None:
