@@ -12,6 +12,8 @@ from typing import TypeAlias
 
 Pair: TypeAlias = tuple[str, str]
 """(channel, raw symbol)."""
+AcksState: TypeAlias = tuple[int, list[tuple[str, str, int, int]]]
+"""For a checkpoint: the deadline; channel, raw, times and by of each."""
 
 
 class Acks:
@@ -64,14 +66,14 @@ class Acks:
         self.pairs.clear()
         self.deadline = 0
 
-    def load(self, rows: Iterable[tuple[str, str, int, int]]) -> None:
-        """Put back what `save` gave."""
-        self.pairs = {(channel, raw): (times, by) for channel, raw, times, by in rows}
-        self._look()
+    def save(self) -> AcksState:
+        """For a checkpoint."""
+        return self.deadline, [(*pair, times, by) for pair, (times, by) in self.pairs.items()]
 
-    def save(self) -> list[tuple[str, str, int, int]]:
-        """(channel, raw, times, by) of each."""
-        return [(*pair, times, by) for pair, (times, by) in self.pairs.items()]
+    def load(self, saved: AcksState) -> None:
+        """Put back what `save` gave."""
+        self.deadline = saved[0]
+        self.pairs = {(channel, raw): (times, by) for channel, raw, times, by in saved[1]}
 
     def _look(self) -> None:
         self.deadline = min([by for _, by in self.pairs.values() if by], default=0)

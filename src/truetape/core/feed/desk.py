@@ -101,4 +101,4 @@ class SnapshotDesk:
 
 def _patience(tries: int) -> int:
     """How long to wait after so many tries, ns."""
-    return round(min(RETRY_MAX_S, RETRY_FIRST_S * 2 ** min(tries - 1, 10)) * SECOND)
+    return round(min(RETRY_MAX_S, RETRY_FIRST_S * 2.0 ** min(tries - 1, 10)) * SECOND)

@@ -6,8 +6,11 @@ Next door: `session.py` asks before it sends anything, and tells of each message
 from __future__ import annotations
 
 from collections import deque
+from typing import TypeAlias
 
 SECOND = 1_000_000_000
+PaceState: TypeAlias = tuple[list[int], int, int]
+"""For a checkpoint: when the last messages left, how many of the last were pings, and not before."""
 
 
 class Pace:
@@ -48,11 +51,11 @@ class Pace:
         self._sent.clear()
         self._pings = 0
 
-    def save(self) -> tuple[list[int], int, int]:
+    def save(self) -> PaceState:
         """For a checkpoint."""
         return list(self._sent), self._pings, self.held
 
-    def load(self, saved: tuple[list[int], int, int]) -> None:
+    def load(self, saved: PaceState) -> None:
         """Put back what `save` gave."""
         self._sent.extend(saved[0])
         self._pings, self.held = saved[1:]

@@ -15,8 +15,8 @@ from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
-from truetape.core.feed.acks import Acks
-from truetape.core.feed.pace import Pace
+from truetape.core.feed.acks import Acks, AcksState
+from truetape.core.feed.pace import Pace, PaceState
 from truetape.core.feed.venue import Accepted, Dialect, Limits, Rejected, Want
 from truetape.model.effect import Close, Effect, Open, Ping, Send
 from truetape.model.reason import remedy
@@ -75,9 +75,9 @@ class SessionState(Struct, array_like=True):
     pinged: int
     due: Due
     wants: list[Want]
-    unacked: list[tuple[str, str, int, int]]
+    acks: AcksState
     outbox: list[bytes]
-    pace: tuple[list[int], int, int]
+    pace: PaceState
 
 
 def _ns(seconds: float) -> int:
@@ -266,7 +266,7 @@ class Session:
         self.rtt_ns, self.offset_ns, self.garbage = saved.rtt_ns, saved.offset_ns, saved.garbage
         self._pinged, self._due = saved.pinged, saved.due
         self._wants = {(want.channel, want.raw): want for want in saved.wants}
-        self._acks.load(saved.unacked)
+        self._acks.load(saved.acks)
         self._outbox = deque(saved.outbox)
         self._pace.load(saved.pace)
         for _ in range(saved.draws - self._draws):

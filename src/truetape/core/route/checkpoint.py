@@ -9,24 +9,29 @@ from __future__ import annotations
 import msgspec
 from msgspec import Struct
 
+from truetape.core.feed.desk import DeskState
 from truetape.core.feed.health import StreamState
 from truetape.core.feed.session import SessionState
+from truetape.core.route.link import Link
 from truetape.core.route.pump import Pump
+from truetape.model.event import Market
 
 
 class LinkState(Struct, array_like=True):
-    """One connection."""
+    """One connection; its streams in the order in which they are told of things."""
 
     source: str
     session: SessionState | None
     memory: bytes
+    desk: DeskState
     streams: list[StreamState]
 
 
 class PumpState(Struct, array_like=True):
-    """Everything."""
+    """Everything. `chunk` holds the events that the digest's link does not cover yet."""
 
     digest: bytes
+    chunk: list[Market]
     by_kind: dict[str, int]
     next_health: int
     links: list[LinkState]
@@ -37,18 +42,15 @@ _DECODE = msgspec.msgpack.Decoder(PumpState).decode
 
 
 def save(pump: Pump) -> bytes:
-    """The pump's state as bytes. Folds the digest's open chunk: a segment begins here, and replay folds at the same place."""
-    pump.digest.fold()
+    """The pump's state as bytes; the pump is not changed."""
     links = []
     for link in pump.links.values():
+        session = link.session.save() if link.session is not None else None
+        memory = _ENCODE(getattr(link.dialect, "memory", None))
         streams = [stream.save() for stream in link.streams.values()]
-        session = link.session
-        links.append(
-            LinkState(
-                link.source, session.save() if session is not None else None, _ENCODE(getattr(link.dialect, "memory", None)), streams
-            )
-        )  # fmt: skip
-    return _ENCODE(PumpState(pump.digest.link, pump.digest.by_kind, pump.next_health, links))
+        links.append(LinkState(link.source, session, memory, link.desk.save(), streams))
+    digest = pump.digest
+    return _ENCODE(PumpState(digest.link, digest.chunk, digest.by_kind, pump.next_health, links))
 
 
 def digest_of(state: bytes) -> bytes:
@@ -60,25 +62,30 @@ def load(pump: Pump, state: bytes) -> None:
     """Put a fresh pump of the same configuration into a saved state. Raises msgspec.DecodeError on bytes that are none."""
     saved = _DECODE(state)
     pump.digest.link, pump.digest.by_kind = saved.digest, saved.by_kind
-    pump.digest.chunk.clear()
+    pump.digest.chunk[:] = saved.chunk  # the pump holds on to this very list
     pump.next_health = saved.next_health
     for kept in saved.links:
         link = pump.links.get(kept.source)
-        if link is None:
-            continue
-        link.renew()
-        memory = getattr(link.dialect, "memory", None)
-        if memory is not None:
-            setattr(link.dialect, "memory", msgspec.msgpack.decode(kept.memory, type=type(memory)))  # noqa: B010
-        if link.session is not None and kept.session is not None:
-            link.session.load(kept.session)
-        wanted = {(row.want.channel, row.want.raw) for row in kept.streams}
-        for gone in [stream.want for key, stream in link.streams.items() if key not in wanted]:
-            link.drop(gone)
-        for row in kept.streams:
-            key = (row.want.channel, row.want.raw)
-            stream = link.streams.get(key)
-            if stream is None:
-                stream = link.add(row.want, row.since)
-                pump.judge.connect(link, stream)
-            stream.load(row)
+        if link is not None:
+            _load(pump, link, kept)
+
+
+def _load(pump: Pump, link: Link, kept: LinkState) -> None:
+    link.renew()
+    memory = getattr(link.dialect, "memory", None)
+    if memory is not None:
+        setattr(link.dialect, "memory", msgspec.msgpack.decode(kept.memory, type=type(memory)))  # noqa: B010
+    if link.session is not None and kept.session is not None:
+        link.session.load(kept.session)
+    link.desk.load(kept.desk)
+    configured = link.streams
+    link.streams, link.books = {}, {}
+    for row in kept.streams:
+        link.feed.names[row.want.raw] = row.want.symbol  # as the command did that added it
+        stream = configured.get((row.want.channel, row.want.raw))
+        if stream is None or stream.want != row.want:
+            stream = link.add(row.want, row.since)
+            pump.judge.connect(link, stream)
+        else:
+            link.put(stream)
+        stream.load(row)

@@ -1,22 +1,23 @@
 """A running fingerprint of every market event that leaves the pump, in order: equal for a live run and its replay.
 
-Events are encoded (MessagePack of the event structs) in chunks of about 256 and chained: digest = SHA-256(digest before + chunk). A chunk
-also ends where the journal starts a segment, so that the digest can be carried in a checkpoint; replay sees the same places.
+Events are encoded (MessagePack of the event structs) in chunks of 64 and chained: digest = SHA-256(digest before + chunk). Chunks are
+counted from the first event on, however they came; a checkpoint carries the link and the chunk that is not full yet.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from hashlib import sha256
 
 from msgspec.msgpack import Encoder
 
 from truetape.model.event import KINDS, Market
 
-CHUNK = 256
+CHUNK = 64
 
 
 class Digest:
-    """Call `add` for each event; `value` folds what is left and tells the digest so far."""
+    """Append events to `chunk`, and call `fold` where it holds `CHUNK` of them or more; `value` tells the digest so far."""
 
     __slots__ = ("_encode", "by_kind", "chunk", "link")
 
@@ -27,15 +28,14 @@ class Digest:
         self._encode = Encoder().encode
 
     def fold(self) -> None:
-        """Take the waiting chunk into the chain."""
-        if not self.chunk:
-            return
-        self.link = sha256(self.link + self._encode(self.chunk)).digest()
-        by_kind = self.by_kind
-        for event in self.chunk:
-            kind = KINDS[event.__class__]
-            by_kind[kind] = by_kind.get(kind, 0) + 1
-        self.chunk.clear()
+        """Take full chunks into the chain."""
+        chunk, by_kind = self.chunk, self.by_kind
+        while len(chunk) >= CHUNK:
+            part = chunk[:CHUNK]
+            del chunk[:CHUNK]
+            self.link = sha256(self.link + self._encode(part)).digest()
+            for kind, times in Counter(map(type, part)).items():
+                by_kind[KINDS[kind]] = by_kind.get(KINDS[kind], 0) + times
 
     def reset(self) -> None:
         """Begin anew."""

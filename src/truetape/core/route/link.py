@@ -51,9 +51,13 @@ class Link:
     def add(self, want: Want, now: int) -> Stream:
         """Make room for one subscription."""
         sync = make(self.dialect.rule, want.depth) if want.channel == "book" else None
-        stream = self.streams[want.channel, want.raw] = Stream(self.label, self.source, want, sync, now)
-        if sync is not None:
-            self.books[want.raw] = stream
+        return self.put(Stream(self.label, self.source, want, sync, now))
+
+    def put(self, stream: Stream) -> Stream:
+        """Carry this stream."""
+        self.streams[stream.channel, stream.raw] = stream
+        if stream.sync is not None:
+            self.books[stream.raw] = stream
         return stream
 
     def drop(self, want: Want) -> Stream | None:

@@ -16,6 +16,7 @@ from typing import Literal
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from truetape.core.book.tape import Flow
 from truetape.core.feed.plan import Feed, connections
@@ -65,6 +66,7 @@ class Pump:
         self.seed = seed
         self._effects: list[Effect] = []
         self.next_health = 0
+        self.refused = 0  # commands that could not be followed
         self.judge = Judge(self.router, self.digest, self._effects, flow)
         self._handlers = self.judge.handlers
         for feed in feeds:
@@ -87,7 +89,7 @@ class Pump:
 
     @property
     def gaps(self) -> deque[Gap]:
-        """Every gap found so far, and once more when it ended."""
+        """Gaps found so far, and each once more when it ended."""
         return self.judge.gaps
 
     def start(self, now: int) -> list[Effect]:
@@ -101,10 +103,12 @@ class Pump:
         """A connection stands."""
         link = self.links[source]
         link.renew()
+        link.desk.clear()
         for stream in link.streams.values():
-            stream.last = 0
-            stream.acked = False
-            stream.since = now
+            if stream.state != "CLOSED":
+                stream.last = 0
+                stream.acked = False
+                stream.since = now
         if link.session is not None:
             self.next_health = self.next_health or now + HEALTH_EVERY
             self._effects += link.session.opened(now)
@@ -161,11 +165,14 @@ class Pump:
             self.judge.tell(
                 Status(link.label, source, link.url, now, "", link.session.state, link.session.reason, since=now)
             )
+        stopped = link.session is not None and link.session.state == "STOPPED"
         for stream in link.streams.values():
             self.judge.blind(stream, f"connection lost: {reason}", now)
             if stream.sync is not None:
                 stream.sync.lost("connection lost")
-            if stream.state != "SYNCING":
+            if stopped and link.session is not None and stream.state != "CLOSED":
+                self.judge.tell(stream.enter("CLOSED", link.session.reason, now))
+            elif stream.state not in ("SYNCING", "CLOSED"):
                 self.judge.tell(stream.enter("SYNCING", f"connection lost: {reason}", now))
         return self._drain()
 
@@ -178,13 +185,15 @@ class Pump:
         return self._drain()
 
     def hole(self, now: int, why: str) -> list[Effect]:
-        """Records are missing here: no book may be believed before its next snapshot or a checkpoint."""
+        """Records are missing here: no book may be believed before its next snapshot or a checkpoint, and something else may be gone."""
         for link in self.links.values():
-            for stream in link.book_streams():
-                assert stream.sync is not None, "book streams have a sync"
-                self.judge.blind(stream, f"hole in the journal: {why}", now)
-                stream.sync.fail("RESYNC", "hole in the journal")
-                self.judge.tell(stream.enter("RESYNC", "hole in the journal", now))
+            for stream in link.streams.values():
+                if stream.sync is None:
+                    self.judge.doubt(link, stream, f"hole in the journal: {why}", now)
+                elif stream.state != "CLOSED":
+                    self.judge.blind(stream, f"hole in the journal: {why}", now)
+                    stream.sync.fail("RESYNC", "hole in the journal")
+                    self.judge.tell(stream.enter("RESYNC", "hole in the journal", now))
         return self._drain()
 
     @property
@@ -218,27 +227,53 @@ class Pump:
         return self._drain()
 
     def command(self, body: bytes, now: int) -> list[Effect]:
-        """An operator's or consumer's order: subscribe to more, or to less, on a connection while it runs."""
-        order = _ORDERS.decode(body)
-        link = self.links[order.source]
-        if order.do == "want":
-            for want in order.wants:
-                link.feed.names[want.raw] = want.symbol
-                if (want.channel, want.raw) not in link.streams:
-                    self.judge.connect(link, link.add(want, now))
-            if link.session is not None:
-                self._effects += link.session.want(order.wants, now)
+        """An operator's or consumer's order: subscribe to more, or to less, on a connection while it runs.
+
+        One that cannot be followed is counted in `refused`, and changes nothing.
+        """
+        try:
+            order = _ORDERS.decode(body)
+            link = self.links[order.source]
+            if order.do == "want":
+                _check(link, order.wants)
+        except UNREADABLE:
+            self.refused += 1
             return self._drain()
-        for want in order.wants:
+        if order.do == "want":
+            self._want(link, order.wants, now)
+        else:
+            self._unwant(link, order.wants, now)
+        return self._drain()
+
+    def _want(self, link: Link, wants: list[Want], now: int) -> None:
+        wants = self._named(link, wants)
+        for want in wants:
+            link.feed.names[want.raw] = want.symbol
+            stream = link.streams.get((want.channel, want.raw))
+            if stream is None:
+                self.judge.connect(link, link.add(want, now))
+            elif stream.state == "CLOSED":  # it was refused before
+                stream.last = 0
+                self.judge.tell(stream.enter("SYNCING", "waiting for the first data", now))
+        if link.session is not None:
+            self._effects += link.session.want(wants, now)
+
+    def _named(self, link: Link, wants: list[Want]) -> list[Want]:
+        """One spelling of the venue's has one name in a feed: that of whoever subscribed first."""
+        siblings = [other for other in self.links.values() if other.feed is link.feed]
+        names = {stream.raw: stream.symbol for other in siblings for stream in other.streams.values()}
+        return [replace(want, symbol=names.setdefault(want.raw, want.symbol)) for want in wants]
+
+    def _unwant(self, link: Link, wants: list[Want], now: int) -> None:
+        for want in wants:
             stream = link.drop(want)
             if stream is not None:
-                link.desk.answered(want.raw)
                 if stream.sync is not None:
+                    link.desk.answered(want.raw)
                     stream.sync.fail("CLOSED", "unsubscribed")
                 self.judge.tell(stream.enter("CLOSED", "unsubscribed", now))
         if link.session is not None:
-            self._effects += link.session.unwant(order.wants, now)
-        return self._drain()
+            self._effects += link.session.unwant(wants, now)
 
     def forget(self) -> None:
         """Begin the digest, the gaps and the sums of trades anew, keeping books and states: what came before only led up to here."""
@@ -256,3 +291,10 @@ class Pump:
         effects = self._effects[:]
         self._effects.clear()
         return effects
+
+
+def _check(link: Link, wants: list[Want]) -> None:
+    """Raise where the venue's dialect has no words for these: tried on a dialect that nobody needs."""
+    if not all(want.raw and want.symbol and want.channel.partition(".")[0] in link.dialect.channels for want in wants):
+        raise ValueError("expected wants with a symbol, of channels that the venue has")
+    link.fresh().subscribe(wants)
