@@ -10,6 +10,7 @@ Everything runs on the caller's event loop: one pump, one driver, one TaskGroup.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -39,6 +40,8 @@ from truetape.io.store.journal import Journal, Origin
 from truetape.model.instrument import Instrument
 
 SECOND = 1_000_000_000
+BEAT_S = 0.25
+LAGS = 40
 OPERATOR = "the control socket"
 """Who holds what was subscribed over the control socket."""
 
@@ -65,8 +68,9 @@ class Gateway:
         self._open = AsyncExitStack()
         self._consumers = 0
         self._flush: asyncio.TimerHandle | None = None
+        self._pulse: asyncio.TimerHandle | None = None
+        self._lags: deque[int] = deque([0], maxlen=LAGS)
         self._tape_state = "ok"
-        self._tape_asked = 0
         self.on_drain: Callable[[], None] = self._stop
         self.driver: Driver  # these three are made on entry
         self._wants: Wants
@@ -107,6 +111,8 @@ class Gateway:
             self._open.push_async_callback(control.close)
         calm.begin()
         self._open.callback(calm.end)
+        self._beat(clock())
+        self._open.callback(self._rest)
         self._group = asyncio.TaskGroup()
         await self._group.__aenter__()
         self._group.create_task(self._drive())
@@ -186,13 +192,26 @@ class Gateway:
         self._commit(self.journal, how.flush_ms / 1000)
 
     def _commit(self, journal: Journal, every_s: float) -> None:
-        """Hand the batch to the writer, each `flush_ms`; once a second see whether it could write."""
-        now = clock()
-        journal.commit(now)
-        if now - self._tape_asked >= SECOND:
-            self._tape_asked = now
-            self._tell_of_the_tape(journal)
+        """Hand the batch to the writer, each `flush_ms`."""
+        journal.commit(clock())
         self._flush = self._loop.call_later(every_s, self._commit, journal, every_s)
+
+    def _beat(self, due: int) -> None:
+        """See how late the loop comes to what is due, and what became of the tape."""
+        now = clock()
+        self._lags.append(now - due)
+        if self.journal is not None:
+            self._tell_of_the_tape(self.journal)
+        self._pulse = self._loop.call_later(BEAT_S, self._beat, now + round(BEAT_S * SECOND))
+
+    def _rest(self) -> None:
+        if self._pulse is not None:
+            self._pulse.cancel()
+
+    @property
+    def loop_lag_ns(self) -> int:
+        """The longest of the last ten seconds: how late the event loop came to what was due."""
+        return max(0, *self._lags)
 
     def _tell_of_the_tape(self, journal: Journal) -> None:
         """What became of the tape is said once, when it changes."""

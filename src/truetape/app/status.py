@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 import truetape
+from truetape.app.secrets import redact
 from truetape.io.clock import cpu_s, drift_ns
 from truetape.io.clock import now as clock
 
@@ -47,6 +48,7 @@ def status(gateway: Gateway) -> dict[str, Any]:
         ],
         "journal": msgspec.to_builtins(gateway.journal.status()) if gateway.journal is not None else None,
         "memory": {"rss_mb": round(rss_mb(), 1), "budget_mb": gateway.config.memory.budget_mb},
+        "loop_lag_ms": round(gateway.loop_lag_ns / MS, 3),
         "cpu_s": round(cpu_s(), 3),
         "clock_drift_ms": round(drift_ns() / MS, 3),
     }
@@ -63,7 +65,7 @@ def _streams(link: Any, now: int) -> list[dict[str, Any]]:
                 "channel": stream.channel,
                 "state": stream.state,
                 "evidence": stream.evidence if sync is None else sync.evidence,
-                "reason": stream.reason,
+                "reason": redact(stream.reason),
                 "since": stream.since,
                 "age_s": round((now - stream.last) / SECOND, 3) if stream.last else None,
                 "last_seq": sync.seq if sync is not None and sync.seq >= 0 else None,
@@ -81,7 +83,7 @@ def _connection(link: Any) -> dict[str, Any]:
         "name": link.source,
         "url": link.url,
         "state": session.state,
-        "reason": session.reason,
+        "reason": redact(session.reason),  # a venue may repeat what it was sent
         "rtt_ms": round(session.rtt_ns / MS, 3) if session.rtt_ns >= 0 else None,
         "offset_ms": round(session.offset_ns / MS, 3) if session.offset_ns is not None else None,
         "reconnects": session.reconnects,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import stat
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +17,9 @@ from typing import Any
 import msgspec
 
 LINE_MAX = 64 * 1024
+REPLY_MAX = 64 * 1024 * 1024
+PATH_MAX = 100
+"""The system's limit is 108 bytes, with the zero at the end."""
 
 
 class ControlError(Exception):
@@ -29,49 +33,82 @@ class ControlServer:
         self.path = path
         self._answer = answer
         self._server: asyncio.Server | None = None
+        self._clients: dict[asyncio.StreamWriter, asyncio.Event] = {}
 
     async def start(self) -> None:
         """Listen. Raises ControlError."""
-        if len(os.fsencode(self.path)) > 100:
+        at = f"control socket {self.path}"
+        if len(os.fsencode(self.path)) > PATH_MAX:
             raise ControlError(
-                f"control socket {self.path}: expected a path of at most 100 bytes; set [control] socket to a shorter one"
+                f"{at}: expected a path of at most {PATH_MAX} bytes; set [control] socket to a shorter one"
             )
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        if self.path.exists():
-            if _answers(self.path):
-                raise ControlError(
-                    f"control socket {self.path}: another gateway answers there; stop it or set another [control] socket"
-                )
-            self.path.unlink()
-        mask = os.umask(0o177)
         try:
-            self._server = await asyncio.start_unix_server(self._serve, str(self.path), limit=LINE_MAX)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            if self.path.is_symlink() or self.path.exists():
+                if not stat.S_ISSOCK(self.path.lstat().st_mode):
+                    raise ControlError(
+                        f"{at}: expected no file or an old socket, found another file; set another [control] socket"
+                    )
+                if _answers(self.path):
+                    raise ControlError(f"{at}: another gateway answers there; stop it or set another [control] socket")
+                self.path.unlink()
+            self._server = await asyncio.start_unix_server(self._serve, sock=_bound(self.path), limit=LINE_MAX)
         except OSError as error:
-            raise ControlError(f"control socket {self.path}: {error.strerror}") from None
-        finally:
-            os.umask(mask)
+            raise ControlError(f"{at}: {error.strerror or error}; set another [control] socket") from None
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        gone = self._clients[writer] = asyncio.Event()
         try:
             while line := await reader.readline():
-                try:
-                    request = msgspec.json.decode(line, type=dict[str, Any])
-                    reply = self._answer(request)
-                except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                    reply = {"error": f"expected one JSON object a line: {error}"}
-                writer.write(msgspec.json.encode(reply) + b"\n")
+                writer.write(msgspec.json.encode(self._reply(line)) + b"\n")
                 await writer.drain()
-        except (ConnectionError, ValueError):
-            pass  # the client went, or sent a line beyond the limit
+        except ValueError:
+            writer.write(msgspec.json.encode({"error": f"expected a line of at most {LINE_MAX} bytes"}) + b"\n")
+        except ConnectionError:
+            pass  # the client went
         finally:
             writer.close()
+            del self._clients[writer]
+            gone.set()
+
+    def _reply(self, line: bytes) -> dict[str, Any]:
+        try:
+            request = msgspec.json.decode(line, type=dict[str, Any])
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            return {"error": f"expected one JSON object a line: {error}"}
+        return self._answer(request)
 
     async def close(self) -> None:
-        """Stop listening and remove the socket."""
-        if self._server is not None:
-            self._server.close()
-            with suppress(FileNotFoundError):
-                self.path.unlink()
+        """Stop listening, remove the socket, and let the clients go."""
+        if self._server is None:
+            return
+        self._server.close()
+        self._server = None
+        with suppress(FileNotFoundError):
+            self.path.unlink()
+        waiting = list(self._clients.items())
+        for writer, _ in waiting:
+            writer.close()
+        for writer, gone in waiting:
+            try:
+                async with asyncio.timeout(1):
+                    await gone.wait()
+            except TimeoutError:
+                writer.transport.abort()
+
+
+def _bound(path: Path) -> socket.socket:
+    """A listening socket that never was open to others: bound in one breath with the mask, for that is the whole process's."""
+    made = socket.socket(socket.AF_UNIX)
+    mask = os.umask(0o177)
+    try:
+        made.bind(str(path))
+    except BaseException:
+        made.close()
+        raise
+    finally:
+        os.umask(mask)
+    return made
 
 
 def _answers(path: Path) -> bool:
@@ -91,14 +128,16 @@ def ask(path: Path, request: dict[str, Any], timeout_s: float = 5.0) -> dict[str
             client.settimeout(timeout_s)
             client.connect(str(path))
             client.sendall(msgspec.json.encode(request) + b"\n")
-            reply = b""
-            while not reply.endswith(b"\n"):
+            reply = bytearray()
+            while not reply.endswith(b"\n") and len(reply) < REPLY_MAX:
                 part = client.recv(1 << 20)
                 if not part:
                     raise ControlError(f"control socket {path}: the gateway closed without an answer")
                 reply += part
+        return msgspec.json.decode(reply, type=dict[str, Any])
     except OSError as error:
         raise ControlError(
             f"control socket {path}: no gateway answers there ({error.strerror or error}); is it running?"
         ) from None
-    return msgspec.json.decode(reply, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise ControlError(f"control socket {path}: expected a gateway's answer, found something else") from None
