@@ -7,6 +7,7 @@ Precedence: defaults < file < environment (`TRUETAPE_JOURNAL__DIR`, `TRUETAPE_FE
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -118,31 +119,46 @@ def load(path: Path, environ: Mapping[str, str] | None = None) -> Config:
         raise ConfigError(
             f"{path}: expected a config file, found nothing; `truetape config --defaults` prints one to start from"
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: expected UTF-8 text, found other bytes at {error.start}") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: expected TOML: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: expected a few levels of tables, found thousands") from None
     return parse(tree, str(path), os.environ if environ is None else environ)
 
 
 def parse(tree: dict[str, Any], where: str, environ: Mapping[str, str]) -> Config:
     """A tree of tables -> Config. Raises ConfigError naming the key."""
-    _override(tree, environ)
+    changed = _override(tree, environ)
     try:
         config = msgspec.convert(tree, Config)
     except msgspec.ValidationError as error:
         text, _, at = str(error).partition(" - at ")
-        hint = (
-            f" (known keys: {', '.join(FeedConfig.__struct_fields__)})"
-            if "unknown field" in text and "feeds" in at
-            else ""
-        )
-        raise ConfigError(f"{where}: {at.strip('`') or '$'}: {text[0].lower()}{text[1:]}{hint}") from None
+        if "unknown field" in text:
+            text += f" (known keys: {', '.join(_keys(at))})"
+        if changed:
+            text += f" (the environment sets {', '.join(changed)})"
+        raise ConfigError(f"{where}: {at.strip('`') or '$'}: {text[0].lower()}{text[1:]}") from None
     return _checked(config, where)
+
+
+def _keys(at: str) -> tuple[str, ...]:
+    """The keys of the table that an error is about, by its path."""
+    kinds: dict[str, type[Struct]] = {
+        "feeds": FeedConfig, "journal": JournalConfig, "control": ControlConfig, "memory": MemoryConfig,
+    }  # fmt: skip
+    return next((kind.__struct_fields__ for name, kind in kinds.items() if f"$.{name}" in at), Config.__struct_fields__)
 
 
 def _checked(config: Config, where: str) -> Config:
     """What types cannot say: unique names, something to subscribe to, secrets by reference."""
+    if not config.feeds:
+        raise ConfigError(
+            f"{where}: $.feeds: expected at least one [[feeds]] table, found none; `truetape config --defaults` prints one"
+        )
     feeds: list[FeedConfig] = []
     seen: set[str] = set()
     for i, feed in enumerate(config.feeds):
@@ -157,36 +173,68 @@ def _checked(config: Config, where: str) -> Config:
             raise ConfigError(
                 f"{at}.symbols: expected at least one symbol, found an empty list; `truetape symbols {feed.venue}` lists them"
             )
+        if not all(feed.symbols) or not all(feed.channels):
+            raise ConfigError(f"{at}: expected names of symbols and channels, found an empty text")
         if not feed.channels:
             raise ConfigError(
                 f"{at}.channels: expected at least one channel, such as book or trade, found an empty list"
             )
-        if feed.secret and not feed.secret.startswith(("env:", "file:")):
+        if feed.secret and not re.fullmatch(r"(env|file):.+", feed.secret):
             raise ConfigError(
                 f"{at}.secret: expected a reference such as env:TICKDB_API_KEY or file:/run/secrets/key, found something else"
+                " (not shown, it may be the secret itself)"
             )
+        for key, schemes in ADDRESSES.items():
+            _check_address(f"{at}.{key}", getattr(feed, key), schemes)
         feeds.append(msgspec.structs.replace(feed, name=name))
     return msgspec.structs.replace(config, feeds=feeds)
 
 
-def _override(tree: dict[str, Any], environ: Mapping[str, str]) -> None:
-    """`TRUETAPE_SECTION__KEY=value`; feeds by number or name. Values are TOML where they parse as such, else text."""
+ADDRESSES = {"url": ("ws", "wss"), "rest_url": ("http", "https"), "proxy": ("http", "https", "socks4", "socks5")}
+"""The keys of a feed that hold addresses, and how those begin."""
+_A_KEY = re.compile(r"[?&][^=&]*(?:key|token|secret|passw|sign)[^=&]*=(?!\{secret\}(?:&|$))[^&]", re.IGNORECASE)
+
+
+def _check_address(at: str, text: str, schemes: tuple[str, ...]) -> None:
+    """The scheme fits, and no key stands in it. Nothing of it is shown: it may hold one."""
+    if not text:
+        return
+    scheme, colon, rest = text.partition("://")
+    if not colon or scheme not in schemes or not rest.strip("/"):
+        raise ConfigError(f"{at}: expected an address that begins with {' or '.join(f'{name}://' for name in schemes)}")
+    if _A_KEY.search(text):
+        raise ConfigError(
+            f"{at}: expected no key in the address; write {{secret}} in its place, and where the key is: "
+            'secret = "env:NAME" or "file:/path"'
+        )
+
+
+def _override(tree: dict[str, Any], environ: Mapping[str, str]) -> list[str]:
+    """`TRUETAPE_SECTION__KEY=value`; feeds by number or name. Values are TOML where they parse as such, else text. Returns which."""
+    changed = []
     for variable, text in sorted(environ.items()):
         if not variable.startswith("TRUETAPE_") or "__" not in variable:
             continue
-        path = [part.lower() for part in variable[len("TRUETAPE_") :].split("__")]
+        *path, key = [part.lower() for part in variable.removeprefix("TRUETAPE_").split("__")]
         place: Any = tree
-        for part in path[:-1]:
-            if isinstance(place, list):
-                place = next(
-                    (row for i, row in enumerate(place) if part == str(i) or part == row.get("name", row.get("venue"))),
-                    None,
-                )
-                if place is None:
-                    raise ConfigError(f"{variable}: expected a feed's number or name, found {part!r}")
-            else:
-                place = place.setdefault(part, {})
+        for part in path:
+            place = _feed_of(place, part) if isinstance(place, list) else place.setdefault(part, {})
+            if not isinstance(place, dict | list):
+                raise ConfigError(f"{variable}: expected a table or a feed at {part!r}, found none")
+        if not isinstance(place, dict):
+            raise ConfigError(f"{variable}: expected the key of a feed, such as TRUETAPE_FEEDS__0__DEPTH")
         try:
-            place[path[-1]] = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            place[path[-1]] = text
+            place[key] = tomllib.loads(f"value = {text}")["value"]
+        except (tomllib.TOMLDecodeError, RecursionError):
+            place[key] = text
+        changed.append(variable)
+    return changed
+
+
+def _feed_of(rows: list[Any], part: str) -> Any:
+    """A feed by its number or its name; a variable cannot hold the dashes that a name may."""
+    for number, row in enumerate(rows):
+        name = str(row.get("name") or row.get("venue", "")) if isinstance(row, dict) else ""
+        if part in (str(number), name.lower(), name.lower().replace("-", "_")):
+            return row
+    return None

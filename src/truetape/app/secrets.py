@@ -6,15 +6,18 @@ defence: whatever is logged, recorded or raised passes through it with every val
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from pathlib import Path
+from urllib.parse import quote, quote_plus
 
 MARK = "***"
-_SEEN: set[str] = set()
+_SEEN: dict[str, None] = {}
+"""Every value that was ever read, as it stands in text, in a URL and in JSON; the longest first, for one may be part of another."""
 
 
-class SecretError(Exception):
+class SecretError(LookupError):
     """A reference that cannot be resolved: names the reference, never a value."""
 
 
@@ -49,7 +52,11 @@ class Secret:
             raise SecretError(f"secret {self.reference}: the file cannot be read: {type(error).__name__}") from None
         if not value:
             raise SecretError(f"secret {self.reference}: it is empty")
-        _SEEN.add(value)
+        if value not in _SEEN:
+            spellings = [value, quote(value, safe=""), quote(value), quote_plus(value), json.dumps(value)[1:-1]]
+            known = sorted({*_SEEN, *spellings}, key=lambda text: (-len(text), text))
+            _SEEN.clear()
+            _SEEN.update(dict.fromkeys(known))
         return value
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from truetape.app import secrets
+from truetape.app import secrets, tls
 from truetape.app.config import load
 from truetape.app.live import Gateway, open_gateway
 from truetape.app.symbols import resolve_all
@@ -78,6 +78,8 @@ def check(path: Path, as_json: bool) -> int:
     for row in config.feeds:
         if row.secret:
             secrets.Secret(row.secret).reveal()
+        if row.ca_file:
+            tls.context(row.ca_file)
     if as_json:
         print(msgspec.json.encode({"ok": True, "connections": rows}).decode())
     else:
