@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -170,15 +172,19 @@ def sim(
 def main() -> None:
     """The entry point: known errors are one line on stderr, never a traceback."""
     from truetape.app.cli.errors import EXPECTED, explain
+    from truetape.app.secrets import redact
 
     try:
-        app(standalone_mode=False)
-    except typer.Exit as error:
-        sys.exit(error.exit_code)
+        sys.exit(app(standalone_mode=False))  # outside standalone mode an Exit comes back as its code
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(130)
     except BrokenPipeError:
-        sys.stderr.close()
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # else the interpreter complains when it flushes at the end
         sys.exit(0)
     except EXPECTED as error:
         sys.exit(explain(error))
+    except Exception:  # noqa: BLE001  a bug: the traceback is what its report needs, without secrets
+        sys.stderr.write(redact(traceback.format_exc()))
+        sys.exit(1)
