@@ -357,6 +357,18 @@ def test_windows_begin_at_the_last_known_time_when_nobody_flushes() -> None:
     assert box.deadline == 9 * MS
 
 
+def test_windows_end_in_the_order_in_which_they_began_whoever_settled_last() -> None:
+    router = Router(relief=2)
+    box = box_for(router, ("trade", "kraken", "*"), mode=conflate(ms=10))
+    publish(router, trade(1))
+    assert box.take(10, 5 * MS) == []
+    publish(router, trade(2, symbol="ETH-USD"))
+    assert router.flush(6 * MS) == []
+    assert router.deadline == 15 * MS
+    assert router.tick(15 * MS) == [box]
+    assert box.take(10, 15 * MS) == [trade(1), trade(2, symbol="ETH-USD")]
+
+
 def test_a_reader_that_comes_back_late_is_still_woken_for_the_next_window() -> None:
     router = Router()
     box = box_for(router, ("trade", "kraken", "*"), mode=conflate(ms=10))

@@ -197,6 +197,8 @@ class Conflate(Mode, frozen=True):
 
     def settle(self, box: Mailbox, now: int) -> None:
         pending = box.pending
+        if pending:  # the router may settle by the time of its last flush, which is before the last take
+            now = max(now, next(reversed(pending.values())).since)
         for item in box.inbox:
             if type(item) is Lag or type(item) in OUTSIDE:
                 self._release(box, cast("Gap | Status", item))  # only the front of a conflating box has Lags
