@@ -14,41 +14,24 @@ from collections.abc import Mapping, Sequence
 import msgspec
 from msgspec import Struct, field
 
+from truetape.core.feed import venue as feed
 from truetape.core.feed.parse import decimals, number, peek, salvage
-from truetape.core.feed.venue import (
-    Accepted,
-    Alive,
-    Control,
-    Damaged,
-    Decoded,
-    Endpoint,
-    Ignored,
-    Limits,
-    Millis,
-    Price,
-    RawLevel,
-    Rejected,
-    Rule,
-    Size,
-    Want,
-    Whole,
-)
+from truetape.core.feed.venue import Control, Damaged, Millis, Price, Rejected, Size, Want, Whole
 from truetape.model.event import Bar, Book, Market, Quote, Ticker, Trade
 from truetape.model.instrument import Instrument
+from truetape.venues import _bybit as spelling
 
 MS = 1_000_000
 NOBODY = [(0.0, 0.0)]
-CATEGORIES = ("spot", "linear", "inverse")
 DEPTHS = (50, 200, 1000)
-ASKED_MAX = 256
-"""Requests remembered until they are answered."""
+ASKED_MAX = 256  # requests remembered until they are answered
 
 
 class _Data(Struct, gc=False):
     """A book or a ticker."""
 
-    b: list[RawLevel] | None = None
-    a: list[RawLevel] | None = None
+    b: list[feed.RawLevel] | None = None
+    a: list[feed.RawLevel] | None = None
     u: Whole = -1
     lastPrice: str = ""
     bid1Price: str = ""
@@ -103,23 +86,6 @@ class Memory(Struct):
 _FRAMES = msgspec.json.Decoder(_Frame, strict=False)
 _OURS = {"orderbook": "book", "publicTrade": "trade", "tickers": "ticker"}
 _SIDES = {"Buy": "buy", "Sell": "sell"}
-_QUOTES = (
-    "USDT", "USDC", "RLUSD", "USDE", "USD1", "XUSD", "USD", "EUR", "BTC", "ETH", "GBP", "BRL", "TRY", "PLN", "AED", "SOL",
-)  # fmt: skip
-_MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
-_DATED = re.compile(r"(?P<pair>\w+)-(?P<day>\d{1,2})(?P<month>[A-Z]{3})(?P<year>\d\d)$")
-
-
-def _kind(symbol: str) -> str:
-    """The category that a canonical symbol belongs to."""
-    parts = symbol.split("-")
-    return "spot" if len(parts) < 3 else "inverse" if parts[1] == "USD" else "linear"
-
-
-def _pair(raw: str) -> str:
-    """`BTCUSDT` -> `BTC-USDT`; unchanged where no known quote ends it."""
-    quote = next((quote for quote in _QUOTES if raw.endswith(quote) and raw != quote), "")
-    return f"{raw.removesuffix(quote)}-{quote}" if quote else raw
 
 
 def _interval(text: str) -> str:
@@ -148,6 +114,11 @@ def _topic(want: Want) -> str:
     return f"{Dialect.channels[kind]}{extra}.{want.raw}"
 
 
+def category(url: str) -> str:
+    """The last part of an address: `spot`, `linear`."""
+    return url.rstrip("/").rpartition("/")[2]
+
+
 class Dialect:
     """See `core.feed.venue.Dialect`."""
 
@@ -159,52 +130,38 @@ class Dialect:
     url = "wss://stream.bybit.com/v5/public"
     rest_url = "https://api.bybit.com"
     # 21,000 characters of topics on a connection, 10 topics in a request (spot)
-    limits = Limits(wants_per_connection=500, wants_per_message=10, messages_per_s=10, ping_every_s=20, dead_after_s=45)
-    rule = Rule(snapshot="stream", numbers="step")
+    limits = feed.Limits(
+        wants_per_connection=500, wants_per_message=10, messages_per_s=10, ping_every_s=20, dead_after_s=45
+    )
+    rule = feed.Rule(snapshot="stream", numbers="step")
 
     def __init__(self, label: str, names: Mapping[str, str], url: str) -> None:
         self.label = label
         self.names = names
-        self.url = url
-        self.category = url.rstrip("/").rpartition("/")[2]
+        self.category = category(url)
         self.memory = Memory()
         self.symbols: dict[str, str] = {}
 
     @staticmethod
     def canonical(raw: str, url: str) -> str:
         """`BTCUSDT`: `BTC-USDT` at `/spot`, `BTC-USDT-PERP` at `/linear`; `BTCPERP`: `BTC-USDC-PERP`; `-25DEC26`: `-261225`."""
-        if (dated := _DATED.match(raw)) is not None and dated["month"] in _MONTHS:
-            pair = _pair(dated["pair"]) if dated["pair"].endswith("USDT") else f"{dated['pair']}-USDC"
-            return f"{pair}-{dated['year']}{_MONTHS.index(dated['month']) + 1:02}{int(dated['day']):02}"
-        pair = _pair(raw)
-        if url.rstrip("/").endswith(("/linear", "/inverse")):
-            return f"{raw[:-4]}-USDC-PERP" if raw.endswith("PERP") else raw if pair == raw else f"{pair}-PERP"
-        return pair
+        return spelling.canonical(raw, category(url))
 
     @staticmethod
     def native(symbol: str) -> str:
         """The way back."""
-        base, *rest = symbol.upper().split("-")
-        if len(rest) == 1 and rest[0] in _QUOTES:
-            return base + rest[0]
-        if len(rest) != 2 or not (rest[1] == "PERP" or (len(rest[1]) == 6 and rest[1].isdecimal())):
-            return symbol.upper()
-        quote, term = rest
-        if term == "PERP":
-            return f"{base}PERP" if quote == "USDC" else base + quote
-        pair, month = base if quote == "USDC" else base + quote, _MONTHS[(int(term[2:4]) - 1) % 12]
-        return f"{pair}-{int(term[4:])}{month}{term[:2]}"
+        return spelling.native(symbol)
 
     @staticmethod
-    def endpoints(wants: Sequence[Want], url: str, by_url: bool) -> list[Endpoint]:
+    def endpoints(wants: Sequence[Want], url: str, by_url: bool) -> list[feed.Endpoint]:
         """One address for each category, which the symbols tell; an address that names its category carries all."""
         base = url.rstrip("/")
-        if base.endswith(CATEGORIES):
-            return [Endpoint(base, list(wants))]
+        if category(base) in spelling.CATEGORIES:
+            return [feed.Endpoint(base, list(wants))]
         groups: dict[str, list[Want]] = {}
         for want in wants:
-            groups.setdefault(f"{base}/{_kind(want.symbol)}", []).append(want)
-        return [Endpoint(place, members) for place, members in groups.items()]
+            groups.setdefault(f"{base}/{spelling.category(want.symbol)}", []).append(want)
+        return [feed.Endpoint(place, members) for place, members in groups.items()]
 
     def _request(self, kind: str, wants: Sequence[Want]) -> list[bytes]:
         memory = self.memory
@@ -228,7 +185,7 @@ class Dialect:
         """Every 20 s, as the venue recommends."""
         return b'{"op":"ping"}'
 
-    def decode(self, data: bytes, recv: int) -> Decoded:
+    def decode(self, data: bytes, recv: int) -> feed.Decoded:
         """Data of one topic, or an answer."""
         lost: list[str] = []
         try:
@@ -248,15 +205,15 @@ class Dialect:
             return events + [self._row(word, row, raw, extra, ts, recv) for row in found]
         if word == "orderbook" and extra.isdecimal() and len(extra) < 6:
             return (self._book(frame, found, raw, int(extra), recv),)
-        return (self._ticker(found, raw, ts, recv) if word == "tickers" else Ignored(channel),)
+        return (self._ticker(found, raw, ts, recv) if word == "tickers" else feed.Ignored(channel),)
 
     def _symbol(self, raw: str) -> str:
         """Our name. A feed's names may be those of the other category, which is spelled alike."""
         name = self.symbols.get(raw)
         if name is None:
             name = self.names[raw]
-            if self.category in CATEGORIES and _kind(name) != self.category:
-                name = self.canonical(raw, self.url)
+            if self.category in spelling.CATEGORIES and spelling.category(name) != self.category:
+                name = spelling.canonical(raw, self.category)
             self.symbols[raw] = name
         return name
 
@@ -283,7 +240,7 @@ class Dialect:
                 self.label, name, raw, ts, recv, _interval(extra), row.start * MS, row.open, row.high, row.low, row.close,
                 row.volume, row.turnover, 0, row.confirm,
             )  # fmt: skip
-        return Ignored(word)
+        return feed.Ignored(word)
 
     def _ticker(self, data: _Data, raw: str, ts: int, recv: int) -> Market | Control:
         texts = [data.lastPrice, data.bid1Price, data.bid1Size, data.ask1Price, data.ask1Size, data.volume24h]
@@ -297,7 +254,7 @@ class Dialect:
 
     def _answer(self, frame: _Frame) -> Control:
         if frame.op in ("ping", "pong"):
-            return Alive(pong=True)
+            return feed.Alive(pong=True)
         asked = self.memory.asked.get(frame.req_id, [])
         if not frame.success:
             # one bad topic refuses the whole request: only what the text names is given up, the rest is asked for again
@@ -308,8 +265,8 @@ class Dialect:
                 return Rejected("rate_limit", text)
             return Rejected("unknown_symbol" if "symbol" in text.lower() else "bad_request", text, pairs=tuple(pairs))
         if frame.op == "subscribe":
-            return Accepted(tuple(asked))
-        return Alive() if frame.op == "unsubscribe" else Ignored(frame.op)
+            return feed.Accepted(tuple(asked))
+        return feed.Alive() if frame.op == "unsubscribe" else feed.Ignored(frame.op)
 
     def snapshot_url(self, want: Want, rest_url: str) -> str | None:
         """Snapshots come in the stream."""
@@ -335,9 +292,9 @@ class Dialect:
         listed = msgspec.json.decode(body)["result"]
         rows = []
         for row in listed["list"]:
-            raw, spot = row["symbol"], f"{row['baseCoin']}-{row['quoteCoin']}"
-            name = spot if listed["category"] == "spot" else Dialect.canonical(raw, f"/{listed['category']}")
-            tick, lots = row["priceFilter"]["tickSize"], row["lotSizeFilter"]
-            lot = lots.get("qtyStep") or lots["basePrecision"]
+            raw, name, lots = row["symbol"], f"{row['baseCoin']}-{row['quoteCoin']}", row["lotSizeFilter"]
+            if listed["category"] != "spot":
+                name = spelling.canonical(raw, listed["category"])
+            tick, lot = row["priceFilter"]["tickSize"], lots.get("qtyStep") or lots["basePrecision"]
             rows.append(Instrument(name, raw, float(tick), float(lot), decimals(tick), decimals(lot), row["status"]))
         return rows

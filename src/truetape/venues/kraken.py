@@ -8,33 +8,19 @@ symbol; the venue sends no deletes for levels that fall out of the subscribed de
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from zlib import crc32
 
 import msgspec
 from msgspec import Raw, Struct
 
-from truetape.core.feed.parse import decimals, rfc3339_ns, salvage
-from truetape.core.feed.venue import (
-    Accepted,
-    Alive,
-    Control,
-    Damaged,
-    Decoded,
-    Endpoint,
-    Ignored,
-    Limits,
-    Price,
-    Rejected,
-    Rule,
-    Size,
-    Want,
-    Whole,
-)
+from truetape.core.feed import venue as feed
+from truetape.core.feed.parse import rfc3339_ns, salvage
+from truetape.core.feed.venue import Accepted, Alive, Control, Damaged, Ignored, Price, Rejected, Size, Want, Whole
 from truetape.model.event import Bar, Book, Level, Market, Quote, Ticker, Trade
 from truetape.model.instrument import Instrument
+from truetape.venues import _kraken as spot
+from truetape.venues._kraken import checksum, digits
 
 INFINITY = float("inf")
-DEPTHS = (10, 25, 100, 500, 1000)
 
 
 class _Level(Struct, gc=False):
@@ -86,38 +72,15 @@ class _Frame(Struct, gc=False):
     result: _Result | None = None
 
 
-class _Pair(Struct, gc=False):
-    wsname: str = ""
-    pair_decimals: int = -1
-    lot_decimals: int = -1
-    tick_size: str = "0"
-    status: str = ""
-
-
-class _Pairs(Struct, gc=False):
-    result: dict[str, _Pair] = {}
-    error: list[str] = []
-
-
 class _Memory(Struct):
     """What one connection must remember: who asked for what, and the depth of each book."""
 
     asked: dict[str, list[tuple[str, str]]] = {}
+    last_id: int = 0
     depths: dict[str, int] = {}
 
 
 _FRAMES = msgspec.json.Decoder(_Frame, strict=False)
-_PAIRS = msgspec.json.Decoder(_Pairs, strict=False)
-
-
-def checksum(bids: list[str], asks: list[str]) -> int:
-    """CRC32 over the digits of the best ten asks, lowest first, then the best ten bids, highest first."""
-    return crc32("".join(asks + bids).encode())
-
-
-def digits(text: str) -> str:
-    """A number's digits as the checksum wants them: no point, no leading zeros."""
-    return text.replace(".", "").lstrip("0")
 
 
 def _side(levels: list[_Level]) -> tuple[list[Level], list[str]]:
@@ -135,19 +98,6 @@ def _side(levels: list[_Level]) -> tuple[list[Level], list[str]]:
     return parsed, marks
 
 
-def _interval(channel: str) -> int:
-    """Minutes of `bar.1m`, `bar.4h`, `bar.1d`."""
-    text = channel.partition(".")[2]
-    return int(text[:-1]) * {"m": 1, "h": 60, "d": 1440, "w": 10080}[text[-1]]
-
-
-def _bar_name(minutes: int) -> str:
-    for unit, letter in ((10080, "w"), (1440, "d"), (60, "h")):
-        if minutes and minutes % unit == 0:
-            return f"{minutes // unit}{letter}"
-    return f"{minutes}m"
-
-
 class Dialect:
     """See `core.feed.venue.Dialect`."""
 
@@ -162,8 +112,8 @@ class Dialect:
     }
     url = "wss://ws.kraken.com/v2"
     rest_url = "https://api.kraken.com"
-    limits = Limits(wants_per_message=50, messages_per_s=10, dead_after_s=10)
-    rule = Rule(snapshot="stream", truncate=True, checksum=checksum, checksum_depth=10)
+    limits = feed.Limits(wants_per_message=50, messages_per_s=10, dead_after_s=10)
+    rule = feed.Rule(snapshot="stream", truncate=True, checksum=checksum, checksum_depth=10)
 
     def __init__(self, label: str, names: Mapping[str, str], url: str) -> None:
         self.label = label
@@ -181,18 +131,16 @@ class Dialect:
         return symbol.replace("-", "/", 1)
 
     @staticmethod
-    def endpoints(wants: Sequence[Want], url: str, by_url: bool) -> list[Endpoint]:
+    def endpoints(wants: Sequence[Want], url: str, by_url: bool) -> list[feed.Endpoint]:
         """One address carries every channel."""
-        return [Endpoint(url, list(wants))]
+        return [feed.Endpoint(url, list(wants))]
 
     def _requests(self, method: str, wants: Sequence[Want]) -> list[bytes]:
         groups: dict[tuple[str, int], list[Want]] = {}
         for want in wants:
             kind = want.channel.partition(".")[0]
-            extra = next((depth for depth in DEPTHS if depth >= (want.depth or 1000)), 1000) if kind == "book" else 0
-            groups.setdefault(
-                (self.channels[kind], extra or (_interval(want.channel) if kind == "bar" else 0)), []
-            ).append(want)
+            extra = spot.depth(want) if kind == "book" else spot.minutes(want.channel) if kind == "bar" else 0
+            groups.setdefault((self.channels[kind], extra), []).append(want)
         frames = []
         for (channel, number), members in groups.items():
             symbols = list(dict.fromkeys(want.raw for want in members))
@@ -205,8 +153,9 @@ class Dialect:
                 params["event_trigger"] = "bbo" if any(want.channel == "quote" for want in members) else "trades"
             if method == "subscribe" and channel != "book":
                 params["snapshot"] = channel != "trade"
-            request = len(self.memory.asked) + 1
+            request = self.memory.last_id = self.memory.last_id + 1
             self.memory.asked[str(request)] = [(want.channel, want.raw) for want in members]
+            self.memory.asked.pop(str(request - spot.ASKED_MAX), None)
             frames.append(msgspec.json.encode({"method": method, "params": params, "req_id": request}))
         return frames
 
@@ -222,7 +171,7 @@ class Dialect:
         """The venue offers one; the protocol's own ping does the same work here."""
         return None
 
-    def decode(self, data: bytes, recv: int) -> Decoded:
+    def decode(self, data: bytes, recv: int) -> feed.Decoded:
         """Book, trade, ticker and ohlc messages, acknowledgments and heartbeats."""
         try:
             frame = _FRAMES.decode(data)
@@ -296,7 +245,7 @@ class Dialect:
         start = rfc3339_ns(item.interval_begin)
         ts = rfc3339_ns(item.timestamp) if item.timestamp else 0
         return Bar(
-            self.label, self.names[item.symbol], item.symbol, ts, recv, _bar_name(item.interval), start, item.open, item.high,
+            self.label, self.names[item.symbol], item.symbol, ts, recv, spot.bar_name(item.interval), start, item.open, item.high,
             item.low, item.close, item.volume, 0.0, item.trades,
         )  # fmt: skip
 
@@ -312,9 +261,9 @@ class Dialect:
             unknown = "not supported" in text and "depth" not in text.lower()
             return Rejected("unknown_symbol" if unknown else "bad_request", text, pairs=pairs)
         if frame.method == "subscribe" and (result := frame.result) is not None:
-            if result.channel == "book" and result.depth in DEPTHS:
+            if result.channel == "book" and result.depth in spot.DEPTHS:
                 self.memory.depths[result.symbol] = result.depth
-            ours = {"ticker": ("ticker", "quote"), "ohlc": (f"bar.{_bar_name(result.interval)}",)}
+            ours = {"ticker": ("ticker", "quote"), "ohlc": (f"bar.{spot.bar_name(result.interval)}",)}
             return Accepted(tuple((channel, result.symbol) for channel in ours.get(result.channel, (result.channel,))))
         return Alive()
 
@@ -339,17 +288,4 @@ class Dialect:
     @staticmethod
     def decode_instruments(body: bytes) -> list[Instrument]:
         """Pairs by their WebSocket name; v2 writes BTC and DOGE where the list says XBT and XDG."""
-        listed = _PAIRS.decode(body)
-        if listed.error:
-            raise ValueError(f"the venue answered {listed.error}")
-        rows = []
-        for pair in listed.result.values():
-            raw = "/".join({"XBT": "BTC", "XDG": "DOGE"}.get(part, part) for part in pair.wsname.split("/"))
-            if raw:
-                rows.append(
-                    Instrument(
-                        raw.replace("/", "-"), raw, float(pair.tick_size), 10.0**-pair.lot_decimals if pair.lot_decimals >= 0 else 0.0,
-                        decimals(pair.tick_size) if float(pair.tick_size) else pair.pair_decimals, pair.lot_decimals, pair.status,
-                    )
-                )  # fmt: skip
-        return rows
+        return spot.instruments(body, lambda name: spot.canonical(name).replace("-", "/"))

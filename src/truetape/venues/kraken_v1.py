@@ -9,34 +9,17 @@ that fall out of the subscribed depth; trades have no ids; connection ids exceed
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from zlib import crc32
 
 import msgspec
 from msgspec import Raw, Struct, field
 
+from truetape.core.feed import venue as feed
 from truetape.core.feed.parse import TextLevel, salvage, seconds_ns, side
-from truetape.core.feed.venue import (
-    Accepted,
-    Alive,
-    Control,
-    Damaged,
-    Decoded,
-    Endpoint,
-    Ignored,
-    Limits,
-    Price,
-    Rejected,
-    Rule,
-    Size,
-    Want,
-    Whole,
-)
+from truetape.core.feed.venue import Accepted, Alive, Control, Damaged, Ignored, Price, Rejected, Size, Want, Whole
 from truetape.model.event import Bar, Book, Market, Quote, Ticker, Trade
 from truetape.model.instrument import Instrument
-
-DEPTHS = ("10", "25", "100", "500", "1000")
-ASKED_MAX = 256
-"""Requests remembered until they are answered."""
+from truetape.venues import _kraken as spot
+from truetape.venues._kraken import checksum, digits
 
 
 class _Level(TextLevel, array_like=True, gc=False):
@@ -82,7 +65,7 @@ class _Bar(Struct, array_like=True, gc=False):
 
 
 class _Ticker(Struct, gc=False):
-    """Best ask and bid [price, whole lot volume, volume]; the other lists are [today, last 24 hours]."""
+    """Best ask and bid [price, whole lots, volume]; the other lists are [today, last 24 hours]."""
 
     a: list[Size]
     b: list[Size]
@@ -94,7 +77,6 @@ class _Ticker(Struct, gc=False):
 
 class _Asked(Struct, gc=False):
     name: str = ""
-    depth: int = 0
     interval: int = 0
 
 
@@ -105,18 +87,6 @@ class _Event(Struct, gc=False):
     subscription: _Asked = field(default_factory=_Asked)
     errorMessage: str = ""
     reqid: int = 0
-
-
-class _Pair(Struct, gc=False):
-    wsname: str = ""
-    pair_decimals: int = 0
-    lot_decimals: int = 0
-    status: str = ""
-
-
-class _Pairs(Struct, gc=False):
-    result: dict[str, _Pair] = {}
-    error: list[str] = []
 
 
 class Memory(Struct):
@@ -134,33 +104,19 @@ _SPREADS = msgspec.json.Decoder(_Spread, strict=False)
 _BARS = msgspec.json.Decoder(_Bar, strict=False)
 _TICKERS = msgspec.json.Decoder(_Ticker, strict=False)
 _EVENTS = msgspec.json.Decoder(_Event, strict=False)
-_PAIRS = msgspec.json.Decoder(_Pairs, strict=False)
 _OURS = {"book": "book", "trade": "trade", "spread": "quote", "ticker": "ticker"}
 _TAKER = {"b": "buy", "s": "sell"}
-_RENAMED = {"XBT": "BTC", "XDG": "DOGE"}
-_NATIVE = {ours: theirs for theirs, ours in _RENAMED.items()}
-
-
-def checksum(bids: list[str], asks: list[str]) -> int:
-    """CRC32 over the digits of the best ten asks, lowest first, then the best ten bids, highest first."""
-    return crc32("".join(asks + bids).encode())
+_NATIVE = {ours: theirs for theirs, ours in spot.RENAMED.items()}
 
 
 def _marks(levels: Sequence[TextLevel]) -> list[str]:
     """Digits of price and size as the checksum wants them: no point, no leading zeros."""
-    return [row.price.replace(".", "").lstrip("0") + row.size.replace(".", "").lstrip("0") for row in levels]
-
-
-def _bar_name(minutes: int) -> str:
-    for unit, letter in ((10080, "w"), (1440, "d"), (60, "h")):
-        if minutes and minutes % unit == 0:
-            return f"{minutes // unit}{letter}"
-    return f"{minutes}m"
+    return [digits(row.price) + digits(row.size) for row in levels]
 
 
 def _channel(word: str, extra: int) -> str:
     """Our name of `book`, `trade`, `spread`, `ticker` or, with its minutes, `ohlc`."""
-    return f"bar.{_bar_name(extra)}" if word == "ohlc" else _OURS.get(word, word)
+    return f"bar.{spot.bar_name(extra)}" if word == "ohlc" else _OURS.get(word, word)
 
 
 class Dialect:
@@ -177,8 +133,8 @@ class Dialect:
     }
     url = "wss://ws.kraken.com"
     rest_url = "https://api.kraken.com"
-    limits = Limits(wants_per_message=50, messages_per_s=10, dead_after_s=10)
-    rule = Rule(snapshot="stream", truncate=True, checksum=checksum, checksum_depth=10)
+    limits = feed.Limits(wants_per_message=50, messages_per_s=10, dead_after_s=10)
+    rule = feed.Rule(snapshot="stream", truncate=True, checksum=checksum, checksum_depth=10)
 
     def __init__(self, label: str, names: Mapping[str, str], url: str) -> None:
         self.label = label
@@ -188,7 +144,7 @@ class Dialect:
     @staticmethod
     def canonical(raw: str, url: str) -> str:
         """`XBT/USD` -> `BTC-USD`."""
-        return "-".join(_RENAMED.get(part, part) for part in raw.split("/"))
+        return spot.canonical(raw)
 
     @staticmethod
     def native(symbol: str) -> str:
@@ -196,23 +152,21 @@ class Dialect:
         return "/".join(_NATIVE.get(part, part) for part in symbol.replace("/", "-").split("-"))
 
     @staticmethod
-    def endpoints(wants: Sequence[Want], url: str, by_url: bool) -> list[Endpoint]:
+    def endpoints(wants: Sequence[Want], url: str, by_url: bool) -> list[feed.Endpoint]:
         """One address carries every channel."""
-        return [Endpoint(url, list(wants))]
+        return [feed.Endpoint(url, list(wants))]
 
     def _requests(self, kind: str, wants: Sequence[Want]) -> list[bytes]:
         groups: dict[tuple[str, int], list[Want]] = {}
         for want in wants:
-            name, _, interval = want.channel.partition(".")
-            extra = next((d for d in map(int, DEPTHS) if d >= (want.depth or 1000)), 1000) if name == "book" else 0
-            if interval:
-                extra = int(interval[:-1]) * {"m": 1, "h": 60, "d": 1440, "w": 10080}[interval[-1]]
+            name = want.channel.partition(".")[0]
+            extra = spot.depth(want) if name == "book" else spot.minutes(want.channel) if name == "bar" else 0
             groups.setdefault((self.channels[name], extra), []).append(want)
         frames, memory = [], self.memory
         for (word, extra), members in groups.items():
             memory.last_id += 1
             memory.asked[str(memory.last_id)] = [(want.channel, want.raw) for want in members]
-            memory.asked.pop(str(memory.last_id - ASKED_MAX), None)
+            memory.asked.pop(str(memory.last_id - spot.ASKED_MAX), None)
             extras = {"depth": extra} if word == "book" else {"interval": extra} if word == "ohlc" else {}
             subscription: dict[str, object] = {"name": word, **extras}
             pairs = [want.raw for want in members]
@@ -231,7 +185,7 @@ class Dialect:
         """The venue offers one; the protocol's own ping does the same work here."""
         return None
 
-    def decode(self, data: bytes, recv: int) -> Decoded:
+    def decode(self, data: bytes, recv: int) -> feed.Decoded:
         """`[id, data, (more data,) channel, pair]`, or an object that is an answer or a heartbeat."""
         if not data.lstrip().startswith(b"["):
             return (self._answer(_EVENTS.decode(data)),)
@@ -239,18 +193,19 @@ class Dialect:
         if len(parts) < 4:
             raise ValueError(f"expected an array of 4 or more, found {len(parts)}")
         raw = _TEXT.decode(parts[-1])
-        word, _, extra = _TEXT.decode(parts[-2]).partition("-")
-        channel = _channel(word, int(extra) if extra.isdecimal() else 0)
+        word, _, text = _TEXT.decode(parts[-2]).partition("-")
+        extra = int(text) if text.isdecimal() and len(text) < 6 else 0
+        channel = _channel(word, extra)
         try:
             return self._data(word, channel, extra, parts[1:-2], raw, recv)
         except (msgspec.ValidationError, ValueError) as error:
             return (Damaged(str(error), raw, channel),)
 
-    def _data(self, word: str, channel: str, extra: str, parts: list[Raw], raw: str, recv: int) -> Decoded:
+    def _data(self, word: str, channel: str, extra: int, parts: list[Raw], raw: str, recv: int) -> feed.Decoded:
         if word == "book":
-            if extra not in DEPTHS:
-                return (Damaged(f"expected a depth of {', '.join(DEPTHS)}, found {extra[:20]!r}", raw, channel),)
-            return (self._book([_SIDES.decode(part) for part in parts], int(extra), raw, recv),)
+            if extra not in spot.DEPTHS:
+                return (Damaged(f"expected a depth of {spot.DEPTHS}, found {extra}", raw, channel),)
+            return (self._book([_SIDES.decode(part) for part in parts], extra, raw, recv),)
         if word == "trade":
             rows, lost = salvage(bytes(parts[0]), _TRADES, "", ())
             damaged: list[Market | Control] = [Damaged("a trade has a wrong type", raw, channel) for _ in lost]
@@ -262,7 +217,7 @@ class Dialect:
             name, ts = self.names[raw], seconds_ns(row.time)
             return (Quote(self.label, name, raw, ts, recv, row.bid, row.bid_size, row.ask, row.ask_size),)
         if word == "ohlc":
-            return (self._bar(_BARS.decode(parts[0]), int(extra), raw, recv),)
+            return (self._bar(_BARS.decode(parts[0]), extra, raw, recv),)
         return (Ignored(word),)
 
     def _book(self, parts: list[_Sides], depth: int, raw: str, recv: int) -> Market | Control:
@@ -294,14 +249,13 @@ class Dialect:
 
     def _ticker(self, row: _Ticker, raw: str, recv: int) -> Market:
         (ask, _, ask_size), (bid, _, bid_size) = row.a, row.b
-        volume, high, low = row.v[1], row.h[1], row.l[1]
-        name = self.names[raw]
+        name, volume, high, low = self.names[raw], row.v[1], row.h[1], row.l[1]
         return Ticker(self.label, name, raw, 0, recv, row.c[0], bid, bid_size, ask, ask_size, volume, high, low)
 
     def _bar(self, row: _Bar, minutes: int, raw: str, recv: int) -> Market:
         ts, start = seconds_ns(row.time), seconds_ns(row.end) - minutes * 60_000_000_000
         return Bar(
-            self.label, self.names[raw], raw, ts, recv, _bar_name(minutes), start, row.open, row.high, row.low, row.close, row.volume,
+            self.label, self.names[raw], raw, ts, recv, spot.bar_name(minutes), start, row.open, row.high, row.low, row.close, row.volume,
             0.0, row.count,
         )  # fmt: skip
 
@@ -343,13 +297,4 @@ class Dialect:
     @staticmethod
     def decode_instruments(body: bytes) -> list[Instrument]:
         """Pairs by their WebSocket name."""
-        listed = _PAIRS.decode(body)
-        if listed.error:
-            raise ValueError(f"the venue answered {listed.error}")
-        rows = []
-        for pair in listed.result.values():
-            digits, lots = pair.pair_decimals, pair.lot_decimals
-            if raw := pair.wsname:
-                name = Dialect.canonical(raw, "")
-                rows.append(Instrument(name, raw, 10.0**-digits, 10.0**-lots, digits, lots, pair.status))
-        return rows
+        return spot.instruments(body, str)

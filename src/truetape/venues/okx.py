@@ -17,21 +17,18 @@ from zlib import crc32
 import msgspec
 from msgspec import Struct, field
 
+from truetape.core.feed import venue as feed
 from truetape.core.feed.parse import TextLevel, decimals, number, salvage, side
 from truetape.core.feed.venue import (
     Accepted,
     Alive,
     Control,
     Damaged,
-    Decoded,
-    Endpoint,
     Ignored,
     Leaving,
-    Limits,
     Millis,
     Price,
     Rejected,
-    Rule,
     Size,
     Want,
     Whole,
@@ -81,18 +78,6 @@ class _Frame(Struct, gc=False):
     id: str = ""
 
 
-class _Row(Struct, gc=False):
-    instId: str
-    tickSz: str = "0"
-    lotSz: str = "0"
-    state: str = ""
-
-
-class _Rows(Struct, gc=False):
-    code: str
-    data: list[_Row]
-
-
 class Memory(Struct):
     """What one connection must remember: which request asked for what, and whose snapshot came with a checksum."""
 
@@ -102,7 +87,6 @@ class Memory(Struct):
 
 
 _FRAMES = msgspec.json.Decoder(_Frame, strict=False)
-_ROWS = msgspec.json.Decoder(_Rows, strict=False)
 _OURS = {
     "books": "book", "books-l2-tbt": "book", "books50-l2-tbt": "book", "trades": "trade", "trades-all": "trade",
     "bbo-tbt": "quote", "tickers": "ticker",
@@ -146,8 +130,8 @@ class Dialect:
     url = "wss://ws.okx.com:8443/ws/v5"
     rest_url = "https://www.okx.com"
     # 480 requests an hour for a connection, however many subscriptions each holds; closed after 30 s in which nothing moved
-    limits = Limits(wants_per_message=100, ping_every_s=20, dead_after_s=30)
-    rule = Rule(snapshot="stream", numbers="chain", checksum=checksum, checksum_depth=25, trusted_depth=400)
+    limits = feed.Limits(wants_per_message=100, ping_every_s=20, dead_after_s=30)
+    rule = feed.Rule(snapshot="stream", numbers="chain", checksum=checksum, checksum_depth=25, trusted_depth=400)
 
     def __init__(self, label: str, names: Mapping[str, str], url: str) -> None:
         self.label = label
@@ -165,16 +149,16 @@ class Dialect:
         return f"{symbol.removesuffix('-PERP')}-SWAP" if symbol.endswith("-PERP") else symbol
 
     @staticmethod
-    def endpoints(wants: Sequence[Want], url: str, by_url: bool) -> list[Endpoint]:
+    def endpoints(wants: Sequence[Want], url: str, by_url: bool) -> list[feed.Endpoint]:
         """Candles live at `/business`, the rest at `/public`; an address that names its place carries all (OKCoin's does)."""
         base = url.rstrip("/")
         if base.endswith(("/public", "/business", "/private")):
-            return [Endpoint(base, list(wants))]
+            return [feed.Endpoint(base, list(wants))]
         groups: dict[str, list[Want]] = {}
         for want in wants:
             place = "business" if want.channel.startswith("bar") else "public"
             groups.setdefault(f"{base}/{place}", []).append(want)
-        return [Endpoint(place, members) for place, members in groups.items()]
+        return [feed.Endpoint(place, members) for place, members in groups.items()]
 
     def _request(self, kind: str, wants: Sequence[Want]) -> list[bytes]:
         args = [{"channel": _word(want.channel), "instId": want.raw} for want in wants]
@@ -197,7 +181,7 @@ class Dialect:
         """Bare text, no JSON."""
         return b"ping"
 
-    def decode(self, data: bytes, recv: int) -> Decoded:
+    def decode(self, data: bytes, recv: int) -> feed.Decoded:
         """Data of one channel and symbol, an answer, or the bare text `pong`."""
         if data == b"pong":
             return (Alive(pong=True),)
@@ -304,13 +288,12 @@ class Dialect:
     @staticmethod
     def decode_instruments(body: bytes) -> list[Instrument]:
         """An instruments answer of any kind."""
-        rows = _ROWS.decode(body)
-        if rows.code != "0":
-            raise ValueError(f"the venue answered {rows.code}")
-        return [
-            Instrument(
-                Dialect.canonical(row.instId, ""), row.instId, float(row.tickSz or 0), float(row.lotSz or 0),
-                decimals(row.tickSz or "0"), decimals(row.lotSz or "0"), row.state,
-            )
-            for row in rows.data
-        ]  # fmt: skip
+        listed = msgspec.json.decode(body)
+        if listed["code"] != "0":
+            raise ValueError(f"the venue answered {listed['code']}")
+        rows = []
+        for row in listed["data"]:
+            raw, tick, lot = row["instId"], row["tickSz"] or "0", row["lotSz"] or "0"
+            name, steps = Dialect.canonical(raw, ""), (decimals(tick), decimals(lot))
+            rows.append(Instrument(name, raw, float(tick), float(lot), *steps, row["state"]))
+        return rows
