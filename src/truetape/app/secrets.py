@@ -78,3 +78,11 @@ class Redactor(logging.Filter):
                 record.exc_text = redact(logging.Formatter().formatException(record.exc_info))
                 record.exc_info = None
         return True
+
+
+def shield_logs() -> None:
+    """What libraries log in a program of ours goes to stderr through the Redactor."""
+    handler = logging.StreamHandler()
+    handler.addFilter(Redactor())
+    handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])

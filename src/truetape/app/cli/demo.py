@@ -177,6 +177,7 @@ async def _show(gateway: Gateway, meter: Meter, began: int, seconds: float, ende
 def demo(seconds: float, as_json: bool) -> int:
     """0 when all went well; 1 when a ledger does not balance or no book came LIVE."""
     log.setup(secrets.redact, level=30)
+    secrets.shield_logs()
     processes: list[subprocess.Popen[bytes]] = []
     try:
         venues = []

@@ -31,6 +31,7 @@ def loop_factory() -> asyncio.AbstractEventLoop:
 def run(path: Path) -> int:
     """Until SIGTERM (0) or Ctrl-C (130)."""
     log.setup(secrets.redact)
+    secrets.shield_logs()
     gateway = open_gateway(path)
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         return runner.run(_serve(gateway))

@@ -62,6 +62,7 @@ def watch(
 ) -> int:
     """Until Ctrl-C (130), SIGTERM (0) or the given time (0)."""
     log.setup(secrets.redact)
+    secrets.shield_logs()
     config = configuration(symbols, path, url, rest_url, depth)
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         return runner.run(_watch(config, depth, seconds, as_json))
