@@ -141,20 +141,24 @@ class BookSync:
 
     def _apply(self, event: Book) -> bool:
         """Apply one change to a LIVE book and prove it; False when the proof failed."""
-        book = self.book
+        book, last = self.book, self.seq
         self._old = 0
         book.apply(event.bids, event.asks)
         self.counts.updates += 1
         if event.seq >= 0:
             self.seq = event.seq
             self.verified = event.recv
+        elif self.rule.counter:
+            self.verified = event.recv  # whoever counts the frames would have said so
         if event.marks is not None:
             book.mark(event.bids, event.asks, event.marks, self.rule.checksum_depth)
         if self.rule.truncate and self.depth:
             book.truncate(self.depth)
         if event.checksum is not None and not self._holds(event):
+            self.from_seq, self.to_seq = last, event.seq
             return False
         if book.crossed:
+            self.from_seq, self.to_seq = last, event.seq
             self.fail("GAP", "crossed: the best bid is not below the best ask")
             return False
         return True
@@ -193,11 +197,11 @@ class BookSync:
         self.book.replace(event.bids, event.asks, event.marks)
         self.counts.snapshots += 1
         self.seq = event.seq
-        numbered = event.seq >= 0 and self._numbers != "none"
+        numbered = (event.seq >= 0 and self._numbers != "none") or self.rule.counter
         if numbered:
             self.verified = event.recv
         # what proved the book before proves nothing of this one: a venue may have stopped sending numbers or checksums
-        self.evidence = "sequence" if numbered or self.rule.counter else "none"
+        self.evidence = "sequence" if numbered else "none"
         if self.rule.truncate and self.depth:
             self.book.truncate(self.depth)
         if event.checksum is not None and not self._holds(event):

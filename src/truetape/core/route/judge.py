@@ -157,6 +157,7 @@ class Judge:
         if sync.jumped:
             self.blind(stream, sync.jumped, now, sync.from_seq, sync.to_seq, good)
             sync.jumped = ""
+        sync.from_seq = sync.to_seq = -1  # told; the next gap has its own
         if sync.state == "LIVE":
             link.desk.answered(stream.raw)
             stream.acked = True
