@@ -5,12 +5,14 @@ A delay below zero is a clock that runs behind the venue's, not an error: it is 
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from itertools import repeat
 from operator import rshift
 
 STEP = 13
 """Noted durations are counted in steps of 2^13 ns."""
+NOTED_MAX = 1 << 16
+"""Durations kept until the next `fold`; beyond, the oldest go uncounted (where nothing folds, as in a capture that is watched)."""
 
 
 class Histogram:
@@ -20,7 +22,7 @@ class Histogram:
 
     def __init__(self) -> None:
         self.buckets: dict[int, int] = {}
-        self.pending: list[int] = []
+        self.pending: deque[int] = deque(maxlen=NOTED_MAX)
         self.note = self.pending.append  # for the hot path: counted at the next `fold`, as 8 µs steps
         self.negative = 0
         self.total = 0
@@ -30,9 +32,10 @@ class Histogram:
         """Count what was noted: equal ones together, for in a busy quarter of a second most are."""
         pending = self.pending
         if pending:
+            largest = max(self.largest, *pending)
             for step, times in Counter(map(rshift, pending, repeat(STEP))).items():
                 self.add((step << STEP) + (1 << (STEP - 1)) if step >= 0 else -1, times)
-            self.largest = max(self.largest, *pending)
+            self.largest = largest  # not the middle of its step
             pending.clear()
 
     def add(self, ns: int, times: int = 1) -> None:
