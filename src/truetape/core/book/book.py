@@ -13,6 +13,16 @@ from collections.abc import Callable
 from truetape.model.event import Level
 
 
+def merge(bids: list[Level], asks: list[Level]) -> bool:
+    """Of a price that stands twice in a whole book the last holds; True where one did."""
+    twice = False
+    for side in (bids, asks):
+        if len(dict(side)) != len(side):
+            side[:] = dict(side).items()
+            twice = True
+    return twice
+
+
 class OrderBook:
     """Levels of one symbol. It holds what it was told: whether that may be believed is `BookSync`'s to say."""
 
@@ -39,6 +49,7 @@ class OrderBook:
             self._ask_marks = {level[0]: mark for level, mark in zip(asks, marks[1], strict=True)}
         elif self._bid_marks or self._ask_marks:
             self._bid_marks, self._ask_marks = {}, {}  # those of the book before tell nothing of this one
+        merge(bids, asks)
         if not all([size for _, size in bids]):  # noqa: C419  a list is twice as quick here
             bids[:] = [level for level in bids if level[1]]
         if not all([size for _, size in asks]):  # noqa: C419
@@ -47,11 +58,7 @@ class OrderBook:
         self._sum = None
 
     def take(self, bids: list[Level], asks: list[Level]) -> None:
-        """Take a whole book that has no empty levels and no marks: the quick way of `replace`. Of a price that stands twice the last holds."""
-        if len(dict(bids)) != len(bids):
-            bids[:] = dict(bids).items()
-        if len(dict(asks)) != len(asks):
-            asks[:] = dict(asks).items()
+        """Take a whole book that has no empty levels and no marks: the quick way of `replace`."""
         bids.sort(reverse=True)
         asks.sort()
         self._whole = (bids, asks)

@@ -66,10 +66,15 @@ def imbalance(bids: Sequence[Level], asks: Sequence[Level], n: int) -> float | N
 
 def summary(bids: Sequence[Level], asks: Sequence[Level], n: int) -> tuple[float, float, float] | None:
     """(spread in bps, pressure, imbalance) over the best n levels, at the price of one; None where a side is empty."""
-    if not bids or not asks:
+    if n == 5 and len(bids) >= 5 and len(asks) >= 5:
+        (bid_price, a), (_, b), (_, c), (_, d), (_, e) = bids if len(bids) == 5 else bids[:5]
+        (ask_price, f), (_, g), (_, h), (_, i), (_, j) = asks if len(asks) == 5 else asks[:5]
+        bid, ask = a + b + c + d + e, f + g + h + i + j
+    elif bids and asks:
+        bid_price, ask_price = bids[0][0], asks[0][0]
+        bid, ask = total(bids, n), total(asks, n)
+    else:
         return None
-    bid_price, ask_price = bids[0][0], asks[0][0]
-    bid, ask = total(bids, n), total(asks, n)
     both = bid + ask
     return (
         (ask_price - bid_price) * 20_000 / (ask_price + bid_price),
