@@ -120,7 +120,7 @@ async def _reach(host: str, port: int, within_s: float) -> socket.socket:
                 sock = socket.socket(family, kind, protocol)
                 try:
                     sock.setblocking(False)
-                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _receive_buffer(address[0]))
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _receive_buffer(str(address[0])))
                     async with asyncio.timeout(within_s / len(found)):
                         await loop.sock_connect(sock, address)
                     return sock
