@@ -7,7 +7,8 @@ from zlib import crc32
 import msgspec
 import pytest
 
-from truetape.core.book.sync import BUFFER_MAX, RESTART_AFTER, SUSPECT_AFTER, BookState, BookSync, load, save
+from truetape.core.book.state import BookState, load, save
+from truetape.core.book.sync import BUFFER_MAX, RESTART_AFTER, SUSPECT_AFTER, BookSync
 from truetape.core.feed.venue import Rule
 from truetape.model.event import Book, Level
 

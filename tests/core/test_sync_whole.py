@@ -3,7 +3,8 @@
 import msgspec
 import pytest
 
-from truetape.core.book.sync import BookState, BookSync, load, save
+from truetape.core.book.state import BookState, load, save
+from truetape.core.book.sync import BookSync
 from truetape.core.feed.venue import Rule
 from truetape.model.event import Book
 

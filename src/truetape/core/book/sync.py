@@ -47,29 +47,12 @@ class BookCounts(Struct):
 class BookSync:
     """Keeps one book by its venue's rule. Read `state`, `reason`, `evidence`; `wants_snapshot` says that one must be asked for."""
 
+    # fmt: off
     __slots__ = (
-        "_bad",
-        "_behind",
-        "_buffer",
-        "_checksum",
-        "_numbers",
-        "_old",
-        "_pending",
-        "book",
-        "counts",
-        "depth",
-        "evidence",
-        "from_seq",
-        "jumped",
-        "live",
-        "reason",
-        "rule",
-        "seq",
-        "state",
-        "to_seq",
-        "verified",
-        "wants_snapshot",
-    )  # fmt: skip
+        "_bad", "_behind", "_buffer", "_checksum", "_numbers", "_old", "_pending", "book", "counts", "depth", "evidence", "from_seq",
+        "jumped", "live", "reason", "rule", "seq", "state", "to_seq", "verified", "wants_snapshot",
+    )
+    # fmt: on
 
     def __init__(self, rule: Rule, depth: int = 0) -> None:
         self.rule = rule
@@ -353,52 +336,3 @@ def make(rule: Rule, depth: int = 0) -> BookSync:
     """The keeper that a venue's rule needs."""
     plain = rule.snapshot == "whole" and rule.numbers == "none" and rule.checksum is None and not rule.counter
     return WholeSync(rule, depth) if plain else BookSync(rule, depth)
-
-
-class BookState(Struct):
-    """A book and its judgement, for a checkpoint."""
-
-    bids: list[tuple[float, float]]
-    asks: list[tuple[float, float]]
-    marks: tuple[list[str], list[str]]
-    state: str
-    reason: str
-    evidence: str
-    live: bool
-    seq: int
-    from_seq: int
-    to_seq: int
-    verified: int
-    depth: int
-    wants_snapshot: bool
-    bad: int
-    buffer: list[Book]
-    pending: Book | None
-    counts: BookCounts
-    behind: int = -2
-    old: int = 0
-    twice: bool = False
-
-
-def save(sync: BookSync) -> BookState:
-    """All that a book's later outputs depend on."""
-    return BookState(
-        sync.book.bids(), sync.book.asks(), sync.book.marks(), sync.state, sync.reason, sync.evidence, sync.live, sync.seq,
-        sync.from_seq, sync.to_seq, sync.verified, sync.depth, sync.wants_snapshot, sync._bad, list(sync._buffer), sync._pending,
-        sync.counts, sync._behind, sync._old, isinstance(sync, WholeSync) and sync._twice,
-    )  # fmt: skip
-
-
-def load(sync: BookSync, saved: BookState) -> None:
-    """Put a book back as it was saved."""
-    if isinstance(sync, WholeSync):
-        sync.book.take(saved.bids, saved.asks)
-        sync._twice = saved.twice
-    else:
-        marks = saved.marks if saved.marks[0] or saved.marks[1] else None
-        sync.book.replace(saved.bids, saved.asks, marks)
-    sync.state, sync.reason, sync.evidence, sync.live = saved.state, saved.reason, saved.evidence, saved.live
-    sync.seq, sync.from_seq, sync.to_seq, sync.verified = saved.seq, saved.from_seq, saved.to_seq, saved.verified
-    sync.depth, sync.wants_snapshot, sync._bad = saved.depth, saved.wants_snapshot, saved.bad
-    sync._buffer, sync._pending, sync.counts = deque(saved.buffer), saved.pending, saved.counts
-    sync._behind, sync._old = saved.behind, saved.old

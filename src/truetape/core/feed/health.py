@@ -13,9 +13,10 @@ from typing import Any
 
 from msgspec import Struct
 
-from truetape.core.book.sync import BookState, BookSync
-from truetape.core.book.sync import load as load_book
-from truetape.core.book.sync import save as save_book
+from truetape.core.book.state import BookState
+from truetape.core.book.state import load as load_book
+from truetape.core.book.state import save as save_book
+from truetape.core.book.sync import BookSync
 from truetape.core.book.tape import Flow
 from truetape.core.feed.delay import Histogram
 from truetape.core.feed.venue import Want
