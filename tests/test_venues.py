@@ -56,7 +56,10 @@ def must_be_sane(event: Market) -> None:
         case Bar():
             numbers = [event.open, event.high, event.low, event.close, event.volume, event.quote_volume]
         case Ticker():
-            numbers = [n for n in (event.last, event.bid, event.ask, event.volume, event.mark) if n is not None]
+            numbers = [
+                n for n in (event.last, event.bid, event.ask, event.volume, event.mark, event.index) if n is not None
+            ]
+            assert event.funding is None or math.isfinite(event.funding), event
         case _:
             numbers = []
     assert all(math.isfinite(number) and number >= 0 for number in numbers), event

@@ -224,7 +224,7 @@ class Player:
                     case Close() as close:
                         self.did(self.pump.lost(source, close.reason, self.world.now))
                     case Fetch() as fetch:
-                        status, body = self.answers.get(fetch.ref, ["503", ""])
+                        status, body = (*self.answers.get(fetch.ref, ["503"]), "")[:2]
                         self.did(
                             self.pump.fetched(
                                 source, fetch.ref, int(status), body.encode("utf-8", "surrogateescape"), self.world.now

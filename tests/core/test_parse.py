@@ -4,7 +4,7 @@ import msgspec
 import pytest
 from msgspec import Struct
 
-from truetape.core.feed.parse import TextLevel, decimals, number, peek, rfc3339_ns, salvage, seconds_ns, side
+from truetape.core.feed.parse import TextLevel, decimals, number, peek, rfc3339_ns, salvage, seconds_ns, side, signed
 
 SECOND = 1_000_000_000
 
@@ -65,6 +65,13 @@ def test_decimals_of_a_step(step: str, expected: int) -> None:
 def test_a_number_is_finite_and_not_negative(text: str) -> None:
     with pytest.raises(ValueError):
         number(text)
+
+
+@pytest.mark.parametrize("text", ["NaN", "inf", "-Infinity", "1e400", "", "one"])
+def test_a_signed_number_is_finite(text: str) -> None:
+    with pytest.raises(ValueError):
+        signed(text)
+    assert signed("-0.0001") == -0.0001
 
 
 def test_number_reads_decimal_text() -> None:

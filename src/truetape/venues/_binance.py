@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 import msgspec
 from msgspec import Struct, field
 
-from truetape.core.feed.parse import decimals
+from truetape.core.feed.parse import decimals, signed
 from truetape.core.feed.venue import (
     Accepted,
     Control,
@@ -23,6 +23,7 @@ from truetape.core.feed.venue import (
     Millis,
     RawLevel,
     Rejected,
+    Signed,
     Size,
     Want,
     Whole,
@@ -67,13 +68,13 @@ class _Data(Struct, gc=False):
     B: Size = 0.0
     A: Size = 0.0
     t: Whole = 0
-    p: float = 0.0
+    p: Signed = 0.0
     q: Size = 0.0
     m: bool = False
     X: str = ""
     k: _Kline | None = None
-    i: float = 0.0
-    r: float | str = 0.0
+    i: Signed = 0.0
+    r: str = ""
     c: Size = 0.0
     h: Size = 0.0
     l: Size = 0.0  # noqa: E741  the venue's own name
@@ -181,7 +182,7 @@ def _event(data: _Data, recv: int, label: str, names: Mapping[str, str]) -> Mark
     if kind == "trade" or kind == "aggTrade":
         if data.X not in ("", "MARKET"):
             return Ignored(f"trade {data.X}")  # insurance fund and auto-deleveraging fills are not trades of the market
-        if not data.p > 0.0 or data.p == float("inf"):
+        if not data.p > 0.0:
             return Damaged(f"expected a price above 0, found {data.p}", raw, "trade")
         number = data.t if kind == "trade" else int(data.a) if isinstance(data.a, float) else 0
         return Trade(
@@ -189,22 +190,8 @@ def _event(data: _Data, recv: int, label: str, names: Mapping[str, str]) -> Mark
         )
     if kind == "kline" and (bar := data.k) is not None:
         return Bar(
-            label,
-            names[raw],
-            raw,
-            data.E * MS,
-            recv,
-            bar.i,
-            bar.t * MS,
-            bar.o,
-            bar.h,
-            bar.l,
-            bar.c,
-            bar.v,
-            bar.q,
-            bar.n,
-            bar.x,
-        )
+            label, names[raw], raw, data.E * MS, recv, bar.i, bar.t * MS, bar.o, bar.h, bar.l, bar.c, bar.v, bar.q, bar.n, bar.x
+        )  # fmt: skip
     return _summary(data, recv, label, names)
 
 
@@ -215,7 +202,12 @@ def _summary(data: _Data, recv: int, label: str, names: Mapping[str, str]) -> Ma
             label, names[raw], raw, data.E * MS, recv, data.c, data.b, data.B, data.a, data.A, data.v, data.h, data.l
         )
     if kind == "markPriceUpdate":
-        funding = float(data.r) if data.r != "" else None
+        if not (data.p >= 0.0 and data.i >= 0.0):
+            return Damaged(f"expected a mark and an index price, found {data.p} and {data.i}", raw, "ticker")
+        try:
+            funding = signed(data.r) if data.r else None
+        except ValueError as error:
+            return Damaged(str(error), raw, "ticker")
         return Ticker(label, names[raw], raw, data.E * MS, recv, mark=data.p, index=data.i, funding=funding)
     if kind == "serverShutdown":
         return Leaving("the venue announced a shutdown")

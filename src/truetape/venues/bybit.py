@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Struct, field
 
 from truetape.core.feed import venue as feed
-from truetape.core.feed.parse import decimals, number, peek, salvage
+from truetape.core.feed.parse import decimals, number, peek, salvage, signed
 from truetape.core.feed.venue import Control, Damaged, Millis, Price, Rejected, Size, Want, Whole
 from truetape.model.event import Bar, Book, Market, Quote, Ticker, Trade
 from truetape.model.instrument import Instrument
@@ -247,7 +247,7 @@ class Dialect:
         texts += [data.highPrice24h, data.lowPrice24h, data.markPrice, data.indexPrice]
         try:
             numbers = [number(text) if text else None for text in texts]
-            numbers.append(float(data.fundingRate) if data.fundingRate else None)
+            numbers.append(signed(data.fundingRate) if data.fundingRate else None)
         except ValueError as error:
             return Damaged(str(error), raw, "ticker")
         return Ticker(self.label, self._symbol(raw), raw, ts, recv, *numbers)

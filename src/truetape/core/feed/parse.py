@@ -83,6 +83,14 @@ def number(text: str) -> float:
     return value
 
 
+def signed(text: str) -> float:
+    """A finite number that may lie below 0, such as a funding rate. Raises ValueError."""
+    value = float(text)
+    if not -INFINITY < value < INFINITY:
+        raise ValueError(f"expected a finite number, found {text[:30]!r}")
+    return value
+
+
 class TextLevel(Struct, array_like=True, gc=False):
     """`["price", "size", ...]` whose digits a checksum needs; what follows them is passed over."""
 

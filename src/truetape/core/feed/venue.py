@@ -17,6 +17,7 @@ from truetape.model.instrument import Instrument
 
 Price: TypeAlias = Annotated[float, Meta(gt=0, lt=1e300)]
 Size: TypeAlias = Annotated[float, Meta(ge=0, lt=1e300)]
+Signed: TypeAlias = Annotated[float, Meta(gt=-1e300, lt=1e300)]
 """For wire structs: the decoder itself refuses NaN, infinities and negative numbers (6 ns a number)."""
 
 Whole: TypeAlias = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
