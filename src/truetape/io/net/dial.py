@@ -106,7 +106,7 @@ def _receive_buffer(host: str) -> int:
     The kernel's own limit of 6 MB would be 14,000 messages. On this machine 128 KiB (about 800) lose no speed, and the default box of 1,000
     outlives a full one; across the world a connection needs 1 MiB for 10 MB/s.
     """
-    return 128 * 1024 if host in ("::1",) or host.startswith("127.") else 1024 * 1024
+    return 128 * 1024 if host == "::1" or host.startswith("127.") else 1024 * 1024
 
 
 async def _reach(host: str, port: int, within_s: float) -> socket.socket:
