@@ -133,7 +133,7 @@ TREES = st.recursive(
 
 
 @pytest.mark.parametrize("venue", known())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.lists(st.one_of(TREES, st.binary(max_size=60)), max_size=12))
 def test_nothing_that_a_venue_says_escapes(venue: str, said: list[Any]) -> None:
     native = dialect(venue).native("BTC-USDT")
@@ -246,7 +246,7 @@ def test_a_command_that_cannot_be_followed_is_counted_and_changes_nothing(body: 
     assert len(sends(room.pump.opened("f-1", room.now))) == 1, "and nothing of it comes back with the connection"
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     st.one_of(
         TREES,

@@ -628,7 +628,7 @@ def weather(script: dict[str, Any]) -> Callable[[World], list[tuple[int, Callabl
     return answers
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(SCRIPTS)
 def test_deadlines_miss_nothing_and_never_storm(script: dict[str, Any]) -> None:
     """Driven by `deadline` alone: a tick in between does nothing, each due one puts the next off, and there are few of them."""
