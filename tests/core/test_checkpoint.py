@@ -356,6 +356,7 @@ def test_the_world_is_rich_enough_to_prove_something() -> None:
     states = {event.state for event in events if isinstance(event, Status)}
     assert states >= {"LIVE", "GAP", "RESYNC", "SYNCING", "CLOSED"}
     assert len(recorded(1)) > 2000
+    assert sum(isinstance(item, record.Tick) for item in recorded(1)) < 20 * SECONDS, "timers do not storm"
 
 
 @settings(max_examples=4, deadline=None)

@@ -2,6 +2,7 @@
 
 from random import Random
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -101,6 +102,15 @@ def test_retry_after_holds_back_every_book() -> None:
     desk.ask("C", T0 + 1)
     assert asked(desk, T0 + 119 * S) == []
     assert asked(desk, T0 + 121 * S) == [(120.0, "A"), (120.01, "C")]
+
+
+@pytest.mark.parametrize("asked_for", [1e308, float("inf")])
+def test_no_venue_can_ask_for_more_than_a_day(asked_for: float) -> None:
+    desk = SnapshotDesk(100)
+    desk.ask("A", T0)
+    desk.due(T0)
+    desk.failed("A", T0, asked_for)
+    assert desk.deadline == T0 + 86_400 * S
 
 
 def test_an_answer_to_a_forgotten_request_asks_for_nothing() -> None:

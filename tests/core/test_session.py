@@ -306,6 +306,20 @@ def test_retry_after_is_obeyed(jitter: float) -> None:
         assert 90 <= wait <= 90 + jitter
 
 
+@pytest.mark.parametrize(
+    ("asked_for", "kept"), [(1e308, 86_400), (float("inf"), 86_400), (float("nan"), 0.5), (0.0, 0)]
+)
+def test_a_venue_cannot_ask_for_more_than_a_day(asked_for: float, kept: float) -> None:
+    world = World(books(1))
+    world.session.start(T0)
+    assert dials(world, 1, "refused: HTTP 429", retry_after_s=asked_for) == [kept]
+    world.session.opened(world.now)
+    world.session.rejected(Rejected("rate_limit", "no", retry_after_s=asked_for), world.now)
+    later = world.now + 86_400 * S
+    world.take(world.session.want(books(2), later))
+    assert asked(world.sent()) == ["S1/USD"]
+
+
 def test_a_driver_that_never_answers_is_not_waited_for_for_ever() -> None:
     world = World(books(1), timing(dial_s=5, handshake_s=10))
     world.take(world.session.start(T0))

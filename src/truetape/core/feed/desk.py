@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
+from truetape.core.feed.pace import WAIT_MAX_S
+
 SECOND = 1_000_000_000
 RETRY_FIRST_S = 1.0
 RETRY_MAX_S = 60.0
@@ -49,7 +51,7 @@ class SnapshotDesk:
     def failed(self, raw: str, now: int, retry_after_s: float = -1.0) -> None:
         """The request failed: try again later, at the venue's own time if it gave one. A late answer to a forgotten request is nothing."""
         if retry_after_s >= 0:
-            self._next = max(self._next, now + round(retry_after_s * SECOND))
+            self._next = max(self._next, now + round(min(retry_after_s, WAIT_MAX_S) * SECOND))
         if self._flying.pop(raw, None) is not None:
             self._asked[raw] = now + _patience(self._tries[raw]) if retry_after_s < 0 else self._next
 

@@ -9,6 +9,8 @@ from collections import deque
 from typing import TypeAlias
 
 SECOND = 1_000_000_000
+WAIT_MAX_S = 86_400.0
+"""A venue's own time is obeyed up to a day: what asks for more is a mistake, or no number at all."""
 PaceState: TypeAlias = tuple[list[int], int, int]
 """For a checkpoint: when the last messages left, how many of the last were pings, and not before."""
 

@@ -16,7 +16,7 @@ from typing import Literal, TypeAlias
 from msgspec import Struct
 
 from truetape.core.feed.acks import Acks, AcksState
-from truetape.core.feed.pace import Pace, PaceState
+from truetape.core.feed.pace import WAIT_MAX_S, Pace, PaceState
 from truetape.core.feed.venue import Accepted, Dialect, Limits, Rejected, Want
 from truetape.model.effect import Close, Effect, Open, Ping, Send
 from truetape.model.reason import remedy
@@ -234,7 +234,7 @@ class Session:
         self._draws += 1
         chance = self._random.random()
         if retry_after_s >= 0:
-            return _ns(retry_after_s + chance * self.timing.jitter)
+            return _ns(min(retry_after_s, WAIT_MAX_S) + chance * self.timing.jitter)
         if first_at_once and self.attempts == 0:
             return _ns(chance * 0.25)
         doubled = self.timing.backoff_first_s * 2 ** min(max(self.attempts - 1, 0), 30)
@@ -315,7 +315,7 @@ class Session:
             return self.stop(f"{answer.reason}: {answer.text}")
         if cure == "wait":
             wait = answer.retry_after_s if answer.retry_after_s >= 0 else 5.0
-            self._pace.hold(now + _ns(wait))
+            self._pace.hold(now + _ns(min(wait, WAIT_MAX_S)))
             self._acks.hold(self._pace.held)
         return []
 
