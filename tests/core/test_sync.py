@@ -329,7 +329,7 @@ def random_change(random: Random, rule: Rule, sync: BookSync) -> Book:
     return book([(bid, size)], [(ask, size)], marks=marks, checksum=7 if random.random() < 0.02 else None, **numbers)
 
 
-@pytest.mark.parametrize("rule", [PLAIN, STEP, CHAIN, RANGE, FUTURES, CHECKED, COUNTED], ids=str)
+@pytest.mark.parametrize("rule", [PLAIN, STEP, CHAIN, RANGE, FUTURES, CHECKED, COUNTED], ids=["plain", "step", "chain", "range", "futures", "checked", "counted"])
 def test_a_saved_book_goes_on_as_the_one_it_was(rule: Rule) -> None:
     for seed in range(20):
         random = Random(f"{rule.numbers} {rule.snapshot} {seed}")
@@ -353,7 +353,7 @@ def test_a_saved_book_goes_on_as_the_one_it_was(rule: Rule) -> None:
                 sync.asked()
 
 
-@pytest.mark.parametrize("rule", [PLAIN, STEP, CHAIN, RANGE, FUTURES, CHECKED, COUNTED], ids=str)
+@pytest.mark.parametrize("rule", [PLAIN, STEP, CHAIN, RANGE, FUTURES, CHECKED, COUNTED], ids=["plain", "step", "chain", "range", "futures", "checked", "counted"])
 def test_a_live_book_is_never_crossed(rule: Rule) -> None:
     for seed in range(20):
         random = Random(f"crossed {rule.numbers} {rule.snapshot} {seed}")

@@ -96,6 +96,17 @@ class Memory(Struct):
     last_id: int = 0
 
 
+class _Update(Struct, array_like=True, gc=False):
+    """A book update in one piece: `[id, {...}, "book-1000", "XBT/USD"]`."""
+
+    id: int
+    sides: _Sides
+    channel: str
+    pair: str
+
+
+_UPDATES = msgspec.json.Decoder(_Update, strict=False)
+_DEPTHS = frozenset(str(each) for each in spot.DEPTHS)
 _ARRAYS = msgspec.json.Decoder(list[Raw])
 _TEXT = msgspec.json.Decoder(str)
 _SIDES = msgspec.json.Decoder(_Sides, strict=False)
@@ -187,6 +198,13 @@ class Dialect:
 
     def decode(self, data: bytes, recv: int) -> feed.Decoded:
         """`[id, data, (more data,) channel, pair]`, or an object that is an answer or a heartbeat."""
+        try:  # the usual message, at a quarter of the time; what follows tells the others apart
+            update = _UPDATES.decode(data)
+            word, _, text = update.channel.partition("-")
+            if word == "book" and text in _DEPTHS:
+                return (self._book([update.sides], int(text), update.pair, recv),)
+        except (msgspec.ValidationError, ValueError):
+            pass
         if not data.lstrip().startswith(b"["):
             return (self._answer(_EVENTS.decode(data)),)
         parts = _ARRAYS.decode(data)
@@ -226,16 +244,15 @@ class Dialect:
             bids, asks = first.all_bids, first.all_asks
             marks = (_marks(bids), _marks(asks))
             return Book(self.label, name, raw, 0, recv, side(bids), side(asks), True, marks=marks, depth=depth)
-        bids = [level for part in parts for level in part.b]
-        asks = [level for part in parts for level in part.a]
-        found = next((part.c for part in parts if part.c is not None), None)
+        bids, asks, found = first.b, first.a, first.c
+        for part in parts[1:]:
+            bids, asks, found = bids + part.b, asks + part.a, found if found is not None else part.c
         if not (bids or asks) or found is None:
             return Damaged("expected levels and a checksum", raw, "book")
-        times = [seconds_ns(level.time) for level in bids + asks if not level.again]
+        # times are ten digits, a point and six: the latest text is the latest time
+        ts = seconds_ns(max([level.time for level in bids + asks if not level.again], default="0"))
         marks = (_marks(bids), _marks(asks))
-        return Book(
-            self.label, name, raw, max(times, default=0), recv, side(bids), side(asks), checksum=found, marks=marks
-        )
+        return Book(self.label, name, raw, ts, recv, side(bids), side(asks), checksum=found, marks=marks)
 
     def _trade(self, row: _Trade, raw: str, recv: int) -> Market | Control:
         taker = _TAKER.get(row.side)

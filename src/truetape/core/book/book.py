@@ -104,7 +104,7 @@ class OrderBook:
         worst_bid = bid_keys[-top] if len(bid_keys) >= top else 0.0
         worst_ask = -ask_keys[-top] if len(ask_keys) >= top else float("inf")
         texts = self._bid_marks
-        for (price, size), text in zip(bids, marks[0], strict=True):
+        for (price, size), text in zip(bids, marks[0], strict=True) if bids else ():
             if price >= worst_bid:
                 self._sum = None
             if size:
@@ -112,7 +112,7 @@ class OrderBook:
             else:
                 texts.pop(price, None)
         texts = self._ask_marks
-        for (price, size), text in zip(asks, marks[1], strict=True):
+        for (price, size), text in zip(asks, marks[1], strict=True) if asks else ():
             if price <= worst_ask:
                 self._sum = None
             if size:
@@ -146,9 +146,12 @@ class OrderBook:
         A level that came without its mark counts as empty text: the number will not hold, and says so.
         """
         if self._sum is None:
-            bids, asks = self.bids(top), self.asks(top)
             bid_mark, ask_mark = self._bid_marks.get, self._ask_marks.get
-            self._sum = rule([bid_mark(price, "") for price, _ in bids], [ask_mark(price, "") for price, _ in asks])
+            if self._whole is not None:
+                bids, asks = [price for price, _ in self._whole[0][:top]], [price for price, _ in self._whole[1][:top]]
+            else:
+                bids, asks = self._bid_keys[: -top - 1 : -1], [-key for key in self._ask_keys[: -top - 1 : -1]]
+            self._sum = rule([bid_mark(price, "") for price in bids], [ask_mark(price, "") for price in asks])
         return self._sum
 
     def bids(self, n: int = 0) -> list[Level]:
