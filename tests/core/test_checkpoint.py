@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 import transcript
 from truetape.app.dialects import Names, dialect, known
+from truetape.app.replay import feed_record
 from truetape.app.sim import counterpart
 from truetape.core.feed.counterpart import Counterpart, Subscribed, Unsubscribed
 from truetape.core.feed.plan import Feed
@@ -404,6 +405,22 @@ def test_saving_changes_nothing(seed: int) -> None:
         if number % 50 == 0:
             checkpoint.save(two)
     assert one.digest.value() == two.digest.value() and checkpoint.save(one) == checkpoint.save(two)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_replay_that_starts_a_moment_earlier_is_the_same(seed: int) -> None:
+    """The header of a journal is written before the first connection is dialed."""
+    live, live_box = fresh()
+    live.start(T0)
+    replayed, box = fresh()
+    replayed.start(T0 - 7_000_000)
+    for item in recorded(seed):
+        apply(live, item)
+        feed_record(replayed, item)
+    assert told(live, live_box, T0) == told(replayed, box, T0)
+    assert (
+        live.digest.value() == replayed.digest.value() and live.gaps == replayed.gaps and books(live) == books(replayed)
+    )
 
 
 @pytest.mark.parametrize("seed", [1, 2])
