@@ -17,10 +17,14 @@ from conftest import ROOT
 from mangle import mangled
 from transcript import Complaint, Player, Step, Transcript
 from truetape.app import capture
+from truetape.app.config import FeedConfig
 from truetape.app.dialects import Names, dialect, known
 from truetape.app.report import report
+from truetape.app.symbols import resolve_feed
+from truetape.core.feed.plan import connections
 from truetape.core.feed.venue import Damaged, Dialect, Endpoint, Ignored, Want
 from truetape.core.route import checkpoint
+from truetape.core.route.pump import Pump
 from truetape.model.event import Bar, Book, Market, Quote, Ticker, Trade
 
 TRANSCRIPTS = sorted((ROOT / "tests" / "transcripts").glob("*.txt"))
@@ -225,6 +229,23 @@ def test_names_go_both_ways_on_what_was_recorded(shared_data: Path, name: str) -
         rows = kind.decode_instruments(body)
         assert rows
         assert [row.raw for row in rows if kind.native(row.symbol) != row.raw] == []
+
+
+def test_two_markets_that_share_a_spelling_are_told_apart() -> None:
+    """Bybit's `BTCUSDT` is a spot pair at one address and a perpetual at another: each gets its own name and connection."""
+    kind = dialect("bybit")
+    both = FeedConfig(venue="bybit", symbols=["BTC-USDT", "BTC-USDT-PERP", "ETHUSDT"], channels=["book"])
+    feed = resolve_feed(both)
+    found = {endpoint.url: [(want.symbol, want.raw) for want in endpoint.wants] for _, endpoint in connections(feed)}
+    assert found == {
+        f"{kind.url}/spot": [("BTC-USDT", "BTCUSDT"), ("ETH-USDT", "ETHUSDT")],
+        f"{kind.url}/linear": [("BTC-USDT-PERP", "BTCUSDT")],
+    }
+    pump = Pump([feed])
+    for source, symbol in zip(pump.links, ("BTC-USDT", "BTC-USDT-PERP"), strict=True):
+        data = '{"topic":"publicTrade.BTCUSDT","type":"snapshot","ts":1,"data":[{"T":1,"S":"Buy","v":"1","p":"2","i":"3"}]}'
+        said = pump.links[source].dialect.decode(data.encode(), 1)
+        assert [(event.symbol, event.raw) for event in said if isinstance(event, Trade)] == [(symbol, "BTCUSDT")]
 
 
 # The runner itself

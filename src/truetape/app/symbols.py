@@ -26,8 +26,9 @@ def resolve(text: str, kind: type[Dialect], url: str, listed: Sequence[Instrumen
         if text in (row.symbol, row.raw):
             return Resolved(row.symbol, row.raw)
     raw = kind.native(text)
-    symbol = kind.canonical(raw, url)
-    return Resolved(symbol, raw)
+    # where it would be asked for tells which of two markets is meant that share a spelling (Bybit's spot and linear)
+    place = kind.endpoints([Want("book", raw, text)], url, False)[0].url
+    return Resolved(kind.canonical(raw, place), raw)
 
 
 def channel(text: str, kind: type[Dialect]) -> str:
@@ -54,7 +55,7 @@ def channel(text: str, kind: type[Dialect]) -> str:
 
 def wants(feed: FeedConfig, kind: type[Dialect], url: str, listed: Sequence[Instrument] = ()) -> list[Want]:
     """Every (channel, symbol) of a feed. Raises ConfigError."""
-    rows: dict[tuple[str, str], Want] = {}
+    rows: dict[tuple[str, str], Want] = {}  # by our name: two markets may share a spelling
     for text in feed.symbols:
         found = resolve(text, kind, url, listed)
         for word in feed.channels:
@@ -63,7 +64,7 @@ def wants(feed: FeedConfig, kind: type[Dialect], url: str, listed: Sequence[Inst
             except ValueError as error:
                 raise ConfigError(f"feed {feed.name}: channels: {error}") from None
             want = Want(ours, found.raw, found.symbol, feed.depth if ours == "book" else 0)
-            rows[ours, found.raw] = want
+            rows[ours, found.symbol] = want
     return list(rows.values())
 
 
