@@ -24,6 +24,7 @@ from truetape.core.route.router import Router
 from truetape.io.clock import now as clock
 from truetape.io.clock import pause
 from truetape.io.store import reader
+from truetape.io.store.segment import Segment
 from truetape.model.record import Command, Fetched, Frame, Header, Hole, Lost, Opened, Record, Sampled, Tick
 
 SECOND = 1_000_000_000
@@ -140,8 +141,16 @@ def moment(text: str, first: int, option: str) -> int | None:
         parsed = datetime.fromisoformat(text)
         parsed = parsed if parsed.tzinfo is not None else parsed.replace(tzinfo=UTC)
         return round(parsed.timestamp() * 1_000_000) * 1000
-    except ValueError:
+    except (ValueError, OverflowError):
         raise BadInput(f"{option}: expected ns since 1970, ISO 8601 or +seconds, found {text!r}") from None
+
+
+def journal(path: Path) -> list[Segment]:
+    """The segments of a journal. Raises BadInput where there is none."""
+    try:
+        return reader.segments(path)
+    except reader.JournalError as error:
+        raise BadInput(str(error)) from None
 
 
 def replay(
@@ -193,10 +202,10 @@ def _capture(
 
 def _batches(path: Path, start: str, progress: Callable[[float, int], None] | None) -> Iterator[Header | list[Record]]:
     """The journal's headers and batches of records, from the segment that holds the beginning asked for."""
+    found = journal(path)
     first_segment = None
     if start and not start.startswith("+"):
         first_segment = reader.segment_at(path, moment(start, 0, "--from") or 0)
-    found = reader.segments(path)
     first, count = found[0].number, len(found)
     records = 0
     for header, batch in reader.read_batches(path, start=first_segment):

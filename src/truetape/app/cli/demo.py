@@ -39,29 +39,37 @@ class Venue(Struct):
     symbols: list[str]
 
 
-def start(venue: str, symbols: int, rate: float) -> tuple[subprocess.Popen[bytes], Venue]:
-    """A simulator in a process of its own; returns when it listens."""
-    command = [
-        sys.executable,
-        "-m",
-        "truetape",
-        "sim",
-        "--venue",
-        venue,
-        "--symbols",
-        str(symbols),
-        "--rate",
-        str(rate),
-    ]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE)
+class Unready(Exception):
+    """A simulator did not start."""
+
+
+def start(venue: str, symbols: int, rate: float) -> subprocess.Popen[bytes]:
+    """A simulator in a process of its own, and in a group of its own: Ctrl-C is for us, who end it."""
+    options = ["--venue", venue, "--symbols", str(symbols), "--rate", str(rate)]
+    command = [sys.executable, "-m", "truetape", "sim", *options]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, process_group=0)
+
+
+def listening(process: subprocess.Popen[bytes], venue: str) -> Venue:
+    """Wait until it says where it is. Raises Unready."""
     assert process.stdout is not None, "stdout was asked for"
     line = process.stdout.readline()
     if not line:
-        process.wait(5)
-        raise RuntimeError(
-            f"the {venue} simulator ended at once with code {process.returncode}; `truetape sim --venue {venue}` shows why"
-        )
-    return process, msgspec.json.decode(line, type=Venue)
+        code = process.wait(5)
+        raise Unready(f"the {venue} simulator ended at once with code {code}; `truetape sim --venue {venue}` shows why")
+    return msgspec.json.decode(line, type=Venue)
+
+
+def stop(processes: list[subprocess.Popen[bytes]]) -> None:
+    """End them all, and see that they ended."""
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        try:
+            process.wait(5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def configuration(venues: list[Venue], tape: Path) -> Config:
@@ -131,11 +139,17 @@ def summary(gateway: Gateway, meter: Meter, began: int) -> dict[str, Any]:
     }
 
 
-async def _play(config: Config, seconds: float, as_json: bool) -> dict[str, Any]:
+async def _play(config: Config, seconds: float, as_json: bool) -> tuple[dict[str, Any], int]:
+    """The figures, and the exit code of whoever ended it."""
     loop = asyncio.get_running_loop()
-    ended = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, ended.set)
+    ended: asyncio.Future[int] = loop.create_future()
+
+    def end(code: int) -> None:
+        if not ended.done():
+            ended.set_result(code)
+
+    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 0), (signal.SIGHUP, 0)):
+        loop.add_signal_handler(number, end, code)
     meter = Meter()
     began = clock()
     async with Gateway(config) as gateway, asyncio.TaskGroup() as group:
@@ -149,15 +163,17 @@ async def _play(config: Config, seconds: float, as_json: bool) -> dict[str, Any]
         result = summary(gateway, meter, began)
         for box in list(gateway.boxes):
             gateway.release(box, "the demo ended")
-    return result
+    return result, ended.result() if ended.done() else 0
 
 
-async def _show(gateway: Gateway, meter: Meter, began: int, seconds: float, ended: asyncio.Event, quiet: bool) -> None:
+async def _show(
+    gateway: Gateway, meter: Meter, began: int, seconds: float, ended: asyncio.Future[int], quiet: bool
+) -> None:
     """Redraw four times a second until it is over."""
-    console = Console(stderr=quiet)
+    console = Console(stderr=quiet, markup=False)
     until = began + round(seconds * SECOND) if seconds else None
     with Live(console=console, auto_refresh=False, screen=console.is_terminal and not quiet, transient=quiet) as live:
-        while not ended.is_set() and (until is None or clock() < until):
+        while not ended.done() and (until is None or clock() < until):
             if console.is_terminal:
                 figures = summary(gateway, meter, began)
                 footer = (
@@ -165,37 +181,31 @@ async def _show(gateway: Gateway, meter: Meter, began: int, seconds: float, ende
                     f"{figures['p99_ms']} ms; {figures['books_live']}/{figures['books']} books LIVE; {figures['gaps']} gaps; "
                     f"tape: record {gateway.journal.flushed_record if gateway.journal else '-'} on disk; {figures['rss_mb']} MB; Ctrl-C ends"
                 )
-                live.update(screen.whole(gateway, footer), refresh=True)
+                live.update(screen.whole(gateway, footer, console.width, console.height), refresh=True)
             left = 0.25 if until is None else min(0.25, max(0.01, (until - clock()) / SECOND))
-            try:
-                async with asyncio.timeout(left):
-                    await ended.wait()
-            except TimeoutError:
-                continue
+            await asyncio.wait([ended], timeout=left)
 
 
 def demo(seconds: float, as_json: bool) -> int:
-    """0 when all went well; 1 when a ledger does not balance or no book came LIVE."""
+    """0 when all went well; 1 when a ledger does not balance or no book came LIVE; 130 where Ctrl-C ended it."""
     log.setup(secrets.redact, level=30)
     secrets.shield_logs()
     processes: list[subprocess.Popen[bytes]] = []
     try:
-        venues = []
+        print(f"starting the simulators of {', '.join(venue for venue, _, _ in VENUES)} …", file=sys.stderr)
         for venue, symbols, rate in VENUES:
-            print(f"starting the {venue} simulator …", file=sys.stderr)
-            process, said = start(venue, symbols, rate)
-            processes.append(process)
-            venues.append(said)
+            processes.append(start(venue, symbols, rate))
+        venues = [listening(process, venue) for process, (venue, _, _) in zip(processes, VENUES, strict=True)]
         with (
             tempfile.TemporaryDirectory(prefix="truetape-demo-") as folder,
             asyncio.Runner(loop_factory=loop_factory) as runner,
         ):
-            result = runner.run(_play(configuration(venues, Path(folder) / "tape"), seconds, as_json))
+            result, code = runner.run(_play(configuration(venues, Path(folder) / "tape"), seconds, as_json))
+    except Unready as error:
+        print(f"truetape: {error}", file=sys.stderr)
+        return 1
     finally:
-        for process in processes:
-            process.terminate()
-        for process in processes:
-            process.wait(10)
+        stop(processes)
     if as_json:
         print(msgspec.json.encode(result).decode())
     else:
@@ -203,4 +213,4 @@ def demo(seconds: float, as_json: bool) -> int:
         print(
             "\nnext: truetape sim --venue kraken --print-config; truetape run gateway.toml; README.md has the first ten minutes"
         )
-    return 0 if result["ledger_balanced"] and result["books_live"] else 1
+    return code or (0 if result["ledger_balanced"] and result["books_live"] else 1)

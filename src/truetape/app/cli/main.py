@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import traceback
 from pathlib import Path
@@ -37,9 +36,7 @@ def top(
 
 @app.command()
 def demo(
-    seconds: Annotated[
-        float, typer.Option(min=1, help="end by itself after so many seconds; without it, Ctrl-C ends")
-    ] = 0,
+    seconds: Annotated[float, typer.Option(min=0, help="end by itself after so many seconds; 0: Ctrl-C ends it")] = 0,
     json: AsJson = False,
 ) -> None:
     """Three simulated venues, the whole gateway and a live screen: no network, no key."""
@@ -175,16 +172,15 @@ def main() -> None:
     from truetape.app.secrets import redact
 
     try:
-        sys.exit(app(standalone_mode=False))  # outside standalone mode an Exit comes back as its code
+        code = app(standalone_mode=False)  # outside standalone mode an Exit comes back as its code
+    except SystemExit as left:
+        # typer ends with 1 where the reader of our output went away (`| head`), and shuts stdout's mouth: that is no failure
+        code = left.code if sys.stdout is sys.__stdout__ else 0
     except (KeyboardInterrupt, typer.Abort):
-        sys.exit(130)
-    except BrokenPipeError:
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-        )  # else the interpreter complains when it flushes at the end
-        sys.exit(0)
+        code = 130
     except EXPECTED as error:
-        sys.exit(explain(error))
+        code = explain(error)
     except Exception:  # noqa: BLE001  a bug: the traceback is what its report needs, without secrets
         sys.stderr.write(redact(traceback.format_exc()))
-        sys.exit(1)
+        code = 1
+    sys.exit(code)

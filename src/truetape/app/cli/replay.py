@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from truetape.app.cli.page import page
 from truetape.app.replay import replay as play
 
 
@@ -23,7 +24,7 @@ def bar(what: str) -> Iterator[Callable[[float, int], None] | None]:
         yield None
         return
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TaskProgressColumn(),
         TextColumn("{task.fields[records]:,} records"),
@@ -46,7 +47,7 @@ def replay(path: Path, venue: str, books: int, speed: str, start: str, end: str,
 
 
 def _page(tree: dict[str, Any]) -> None:
-    console = Console()
+    console = page()
     events = ", ".join(f"{n:,} {kind}" for kind, n in sorted(tree["events"].items())) or "none"
     console.print(
         f"{tree['records']:,} records, {tree['frames']:,} frames, {tree['errors']:,} errors, {tree['ignored']:,} ignored"
@@ -101,5 +102,5 @@ def _page(tree: dict[str, Any]) -> None:
     if tree["quarantined"]:
         console.print(f"quarantined: {tree['quarantined']}")
     for line in tree.get("diverged", []):
-        console.print(f"[bold red]diverged[/]: {line}")
+        console.print(f"diverged: {line}", style="bold red")
     console.print(f"digest {tree['digest']}")

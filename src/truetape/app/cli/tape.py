@@ -12,7 +12,7 @@ import msgspec
 
 from truetape.app.cli.replay import bar
 from truetape.app.config import ConfigError
-from truetape.app.replay import Player
+from truetape.app.replay import Player, journal
 from truetape.core.route.mailbox import Mailbox
 from truetape.core.route.modes import drop_oldest
 from truetape.core.route.router import Router
@@ -23,7 +23,8 @@ EVENTS = ("trade", "quote", "book", "book_delta", "bar", "ticker", "gap", "statu
 
 
 def verify(directory: Path, as_json: bool) -> int:
-    """0 sound (a repaired tail is a warning), 1 damaged; JournalError where there is no journal."""
+    """0 sound (a repaired tail is a warning), 1 damaged. Raises BadInput where there is no journal."""
+    journal(directory)
     with bar(f"verifying {directory.name}") as progress:
         told = (lambda done, total: progress(done / max(1, total), 0)) if progress is not None else None
         found = reader.verify(directory, told)
@@ -47,6 +48,9 @@ def dump(directory: Path, kinds: list[str], as_csv: bool) -> int:
             raise ConfigError(
                 f"--kind: expected one of {', '.join(NAMES)} (records) or {', '.join(EVENTS)} (events), found {kind!r}"
             )
+    if {"book", "book_delta"} <= set(kinds):
+        raise ConfigError("--kind: expected book (whole states) or book_delta (changes), found both")
+    journal(directory)
     put = _csv() if as_csv else _jsonl
     events = [kind for kind in kinds if kind in EVENTS]
     if events:

@@ -11,9 +11,11 @@ from typing import Any
 import msgspec
 from rich.console import Console, Group
 from rich.live import Live
+from rich.text import Text
 
 from truetape.app import secrets
 from truetape.app.cli import screen
+from truetape.app.cli.page import page
 from truetape.app.cli.run import loop_factory
 from truetape.app.config import Config, ConfigError, load, parse
 from truetape.app.live import Closed, Gateway
@@ -85,7 +87,7 @@ async def _watch(config: Config, depth: int, seconds: float, as_json: bool) -> i
         loop.add_signal_handler(signal.SIGINT, end, 130)
         loop.add_signal_handler(signal.SIGTERM, end, 0)
         timer = loop.call_later(seconds, end, 0) if seconds else None
-        console = Console()
+        console = page()
         with Live(console=console, auto_refresh=False, screen=console.is_terminal and not as_json) as live:
             try:
                 while True:
@@ -95,18 +97,19 @@ async def _watch(config: Config, depth: int, seconds: float, as_json: bool) -> i
                             sys.stdout.write(msgspec.json.encode(event).decode() + "\n")
                         sys.stdout.flush()
                     elif console.is_terminal:
-                        live.update(_screen(gateway), refresh=True)
+                        live.update(_screen(gateway, console), refresh=True)
             except Closed:
                 pass
         if timer is not None:
             timer.cancel()
         if not as_json:
-            console.print(_screen(gateway))
+            console.print(_screen(gateway, console))
     return code
 
 
-def _screen(gateway: Gateway) -> Group:
-    streams = [stream for link in gateway.pump.links.values() for stream in link.book_streams()]
+def _screen(gateway: Gateway, console: Console) -> Group:
+    streams = screen.book_streams(gateway)
     ladders = [screen.ladder(stream, 5) for stream in streams[:2]]
-    age = f"up {(clock() - gateway.started) / SECOND:.0f} s"
-    return Group(screen.books(gateway, 20), *ladders, screen.connections(gateway), age)
+    age = Text(f"up {(clock() - gateway.started) / SECOND:.0f} s; Ctrl-C ends", style="dim")
+    table = screen.books(streams, 20, console.width)
+    return Group(table, *screen.doubts(streams), *ladders, screen.connections(gateway), age)
