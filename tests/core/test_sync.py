@@ -24,6 +24,16 @@ FUTURES = Rule(snapshot="rest", numbers="chain", overlap=True)
 PLAIN = Rule()
 COUNTED = Rule(counter=True)
 CHECKED = Rule(truncate=True, checksum=checksum, checksum_depth=2)
+RULES = {
+    "plain": PLAIN,
+    "step": STEP,
+    "chain": CHAIN,
+    "range": RANGE,
+    "futures": FUTURES,
+    "checked": CHECKED,
+    "counted": COUNTED,
+}
+each_rule = pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
 TIME = 1_700_000_000_000_000_000
 
 
@@ -329,7 +339,7 @@ def random_change(random: Random, rule: Rule, sync: BookSync) -> Book:
     return book([(bid, size)], [(ask, size)], marks=marks, checksum=7 if random.random() < 0.02 else None, **numbers)
 
 
-@pytest.mark.parametrize("rule", [PLAIN, STEP, CHAIN, RANGE, FUTURES, CHECKED, COUNTED], ids=["plain", "step", "chain", "range", "futures", "checked", "counted"])
+@each_rule
 def test_a_saved_book_goes_on_as_the_one_it_was(rule: Rule) -> None:
     for seed in range(20):
         random = Random(f"{rule.numbers} {rule.snapshot} {seed}")
@@ -353,7 +363,7 @@ def test_a_saved_book_goes_on_as_the_one_it_was(rule: Rule) -> None:
                 sync.asked()
 
 
-@pytest.mark.parametrize("rule", [PLAIN, STEP, CHAIN, RANGE, FUTURES, CHECKED, COUNTED], ids=["plain", "step", "chain", "range", "futures", "checked", "counted"])
+@each_rule
 def test_a_live_book_is_never_crossed(rule: Rule) -> None:
     for seed in range(20):
         random = Random(f"crossed {rule.numbers} {rule.snapshot} {seed}")
