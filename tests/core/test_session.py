@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from truetape.app.dialects import Names, dialect
 from truetape.core.feed.acks import Acks
+from truetape.core.feed.due import SessionState
 from truetape.core.feed.pace import Pace
-from truetape.core.feed.session import ASKS_MAX, GARBAGE_MAX, Session, SessionState, Timing
+from truetape.core.feed.session import ASKS_MAX, GARBAGE_MAX, Session, Timing
 from truetape.core.feed.venue import Accepted, Rejected, Want
 from truetape.model.effect import Close, Effect, Open, Ping, Send
 
@@ -384,6 +385,21 @@ def test_silence_closes_after_dead_after_s() -> None:
     assert world.closes() == []
     world.until(100)
     assert world.closes()[0] == (17.0, "silence: nothing for 10 s")
+
+
+@pytest.mark.parametrize("how", [timing(ping_every_s=2, pong_within_s=2), timing(dead_after_s=5)])
+@pytest.mark.parametrize("alive", [True, False])
+def test_a_program_that_was_held_up_reads_what_came_before_it_judges_the_link(how: Timing, alive: bool) -> None:
+    """A late tick may come before the bytes that waited in the socket meanwhile."""
+    world = World(books(1), how).open()
+    world.until(3)
+    world.now = T0 + 20 * S
+    world.take(world.session.tick(world.now))
+    assert world.closes() == []
+    if alive:
+        world.hear()
+    world.until(20.5)
+    assert [at for at, _ in world.closes()] == ([] if alive else [20.5])
 
 
 def test_a_hang_up_is_said_once_and_given_up_if_nobody_answers() -> None:

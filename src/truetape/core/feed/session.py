@@ -3,7 +3,7 @@
     IDLE --start--> DIALING --opened--> OPEN --lost--> WAITING --backoff over--> DIALING ...      any --fatal code--> STOPPED
 
 The registry of wants is the only truth: whatever happened, an opened connection is asked for all of them again. Outputs are
-effects (`model.effect`); the driver in `io.net` applies them. Next door: `venue.py` speaks the dialect; the pump routes what was decoded.
+effects (`model.effect`); the driver in `io.net` applies them. Next door: `venue.py` speaks the dialect, `pace.py` and `acks.py` keep its limits and answers, `due.py` its times.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from random import Random
-from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
-from truetape.core.feed.acks import Acks, AcksState
-from truetape.core.feed.pace import WAIT_MAX_S, Pace, PaceState
+from truetape.core.feed.acks import Acks
+from truetape.core.feed.due import Due, SessionState, State
+from truetape.core.feed.pace import WAIT_MAX_S, Pace
 from truetape.core.feed.venue import Accepted, Dialect, Limits, Rejected, Want
 from truetape.model.effect import Close, Effect, Open, Ping, Send
 from truetape.model.reason import remedy
@@ -24,6 +24,8 @@ from truetape.model.reason import remedy
 SECOND = 1_000_000_000
 GARBAGE_MAX = 20
 """Undecodable frames in a row before we hang up."""
+STALL = SECOND // 2
+"""A tick so late was held up, and so may be the reading of what came: links are judged so much later, not at once."""
 ASKS_MAX = 4
 """Times a subscription is asked for on one connection before it is opened anew."""
 
@@ -45,39 +47,6 @@ class Timing(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     dial_s: float = 5.0
     close_s: float = 10.0
     messages_per_s: float = -1.0  # -1: the venue's own limit
-
-
-State: TypeAlias = Literal["IDLE", "DIALING", "OPEN", "WAITING", "STOPPED"]
-
-
-class Due(Struct):
-    """When each thing is next due, ns; 0 never."""
-
-    dial: int = 0  # waiting: dial; dialing or hung up: the driver never answered
-    ping: int = 0
-    app_ping: int = 0
-    pong: int = 0
-
-
-class SessionState(Struct, array_like=True):
-    """One session, for a checkpoint."""
-
-    state: State
-    reason: str
-    attempts: int
-    reconnects: int
-    opened_at: int
-    last_rx: int
-    rtt_ns: int
-    offset_ns: int | None
-    garbage: int
-    draws: int
-    pinged: int
-    due: Due
-    wants: list[Want]
-    acks: AcksState
-    outbox: list[bytes]
-    pace: PaceState
 
 
 def _ns(seconds: float) -> int:
@@ -338,9 +307,10 @@ class Session:
             return due.dial or None
         if self.state != "OPEN":
             return None
-        silence = self.last_rx + self._dead_after if self._dead_after else 0
+        pong = max(due.pong, due.patience) if due.pong else 0
+        silence = max(self.last_rx + self._dead_after, due.patience) if self._dead_after else 0
         sends = self._pace.free_at if self._outbox else 0
-        times = (due.ping, due.app_ping, due.pong, silence, sends, self._acks.deadline)
+        times = (due.ping, due.app_ping, pong, silence, sends, self._acks.deadline)
         return min([at for at in times if at], default=None)
 
     def tick(self, now: int) -> list[Effect]:
@@ -354,6 +324,10 @@ class Session:
             return []
         if self.state != "OPEN":
             return []
+        if now - (self.deadline or now) > STALL:
+            due.patience = now + STALL
+        if now < due.patience:
+            return self._beat(now)
         if due.pong and now >= due.pong:
             if not self._heard_since_ping():
                 return self._hang_up(f"dead_link: nothing within {self.timing.pong_within_s:g} s of a ping", now)

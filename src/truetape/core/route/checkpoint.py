@@ -10,8 +10,8 @@ import msgspec
 from msgspec import Struct
 
 from truetape.core.feed.desk import DeskState
+from truetape.core.feed.due import SessionState
 from truetape.core.feed.health import StreamState
-from truetape.core.feed.session import SessionState
 from truetape.core.route.link import Link
 from truetape.core.route.pump import Pump
 from truetape.model.event import Market
