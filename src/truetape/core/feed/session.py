@@ -3,7 +3,8 @@
     IDLE --start--> DIALING --opened--> OPEN --lost--> WAITING --backoff over--> DIALING ...      any --fatal code--> STOPPED
 
 The registry of wants is the only truth: whatever happened, an opened connection is asked for all of them again. Outputs are
-effects (`model.effect`); the driver in `io.net` applies them. Next door: `venue.py` speaks the dialect, `pace.py` and `acks.py` keep its limits and answers, `due.py` its times.
+effects (`model.effect`); the driver in `io.net` applies them. Next door: `venue.py` speaks the dialect; `pace.py` and `acks.py` keep the
+venue's limit and what it confirmed, `due.py` the times; the pump routes what was decoded.
 """
 
 from __future__ import annotations
