@@ -12,9 +12,10 @@ import gzip
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from truetape.app.dialects import Names, by_url, dialect
 from truetape.core.feed.plan import Feed
@@ -28,7 +29,7 @@ class BadInput(Exception):
 class Line(Struct):
     """One line of a capture."""
 
-    t: int
+    t: Annotated[int, Meta(ge=-(1 << 62), le=1 << 62)]
     dir: str
     conn: str = ""
     url: str = ""

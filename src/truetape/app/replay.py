@@ -101,6 +101,13 @@ class Player:
         if self.pump is not None:
             feed_record(self.pump, item)
 
+    def forget(self) -> None:
+        """What came before only led up to here: counts and digests begin anew."""
+        if self.pump is not None:
+            self.pump.forget()
+        self.records = self.frames = 0
+        self._past.clear()
+
     def digest(self) -> str:
         """Over all runs."""
         last = self.pump.digest.value() if self.pump is not None else ""
@@ -195,9 +202,18 @@ def _capture(
         observer.feed(line)
     if not bounded:
         raise BadInput(f"{path}: expected capture lines, found an empty file")
+    _refuse_nothing(begin, start, observer.records, end)
     return reports.report(
         observer.pump, records=observer.records, frames=observer.frames, errors=observer.undecodable, levels=levels
     )
+
+
+def _refuse_nothing(begin: int | None, start: str, records: int, end: str) -> None:
+    """A range that holds nothing is a mistake of whoever typed it."""
+    if begin is not None:
+        raise BadInput(f"--from: expected a time before the last record of the range, found {start!r}")
+    if end and not records:
+        raise BadInput(f"--to: expected a time after the first record of the range, found {end!r}")
 
 
 def _batches(path: Path, start: str, progress: Callable[[float, int], None] | None) -> Iterator[Header | list[Record]]:
@@ -227,13 +243,16 @@ def _journal(
     bounded = False
     for part in _batches(path, start, progress):
         if isinstance(part, Header):
-            player.begin(part)
             if not bounded:
                 begin, stop, bounded = moment(start, part.now, "--from"), moment(end, part.now, "--to"), True
+            if stop is not None and part.now > stop:
+                break  # the start of a later run
+            player.begin(part)
             continue
         if stop is not None and part[0].now > stop:
             break
         begin = _play(player, part, pace, begin, stop)
+    _refuse_nothing(begin, start, player.records, end)
     if player.pump is None:
         raise BadInput(f"{path}: expected a journal that begins with a segment's header, found none that can be read")
     tree = reports.report(player.pump, records=player.records, frames=player.frames, errors=0, levels=levels)
@@ -249,8 +268,7 @@ def _play(player: Player, batch: Iterable[Record], pace: Pace, begin: int | None
         if stop is not None and item.now > stop:
             break
         if begin is not None and item.now >= begin and player.pump is not None:
-            player.pump.forget()
-            player.records = player.frames = 0
+            player.forget()
             begin = None
         if begin is None and pace.factor:
             pace.wait(item.now)
