@@ -245,9 +245,7 @@ async def test_a_server_of_another_protocol_is_a_failed_dial(answer: bytes) -> N
     assert rig.session.state == "WAITING"
 
 
-@pytest.mark.parametrize(
-    "url", ["ws://no-such-host.invalid/", "http://127.0.0.1:1/", "ws://127.0.0.1:99999/", "ws:///nowhere", "ws://[::1/"]
-)
+@pytest.mark.parametrize("url", ["ws://no-such-host.invalid/", "ws://127.0.0.1:99999/", "ws:///nowhere", "ws://[::1/"])
 async def test_an_impossible_address_is_a_failed_dial(url: str) -> None:
     async with driven(url) as rig:
         lost = await rig.kept.lost()
