@@ -67,6 +67,9 @@ def report(pump: Pump, *, records: int, frames: int, errors: int, levels: int) -
     """The whole answer of `truetape replay --json`."""
     counts = [link.counts for link in pump.links.values()]
     quarantined: dict[str, Any] = {}
+    for link in pump.links.values():
+        for name, entry in link.drift.report().items():
+            quarantined.setdefault(name, {})[link.source] = entry
     damaged = sum(count.damaged for count in counts)
     if damaged:
         quarantined["damaged"] = damaged

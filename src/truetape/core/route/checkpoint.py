@@ -24,6 +24,8 @@ class LinkState(Struct, array_like=True):
     session: SessionState | None
     memory: bytes
     desk: DeskState
+    drift: bytes
+    unsampled: int
     streams: list[StreamState]
 
 
@@ -48,7 +50,11 @@ def save(pump: Pump) -> bytes:
         session = link.session.save() if link.session is not None else None
         memory = _ENCODE(getattr(link.dialect, "memory", None))
         streams = [stream.save() for stream in link.streams.values()]
-        links.append(LinkState(link.source, session, memory, link.desk.save(), streams))
+        links.append(
+            LinkState(
+                link.source, session, memory, link.desk.save(), _ENCODE(link.drift.memory), link.unsampled, streams
+            )
+        )
     digest = pump.digest
     return _ENCODE(PumpState(digest.link, digest.chunk, digest.by_kind, pump.next_health, links))
 
@@ -78,6 +84,8 @@ def _load(pump: Pump, link: Link, kept: LinkState) -> None:
     if link.session is not None and kept.session is not None:
         link.session.load(kept.session)
     link.desk.load(kept.desk)
+    link.drift.memory = msgspec.msgpack.decode(kept.drift, type=type(link.drift.memory))
+    link.unsampled = kept.unsampled
     configured = link.streams
     link.streams, link.books = {}, {}
     for row in kept.streams:

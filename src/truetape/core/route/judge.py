@@ -7,7 +7,7 @@ what is published. Everything here is called by the pump and returns through `ef
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from truetape.core.book.sync import BookSync
@@ -16,10 +16,10 @@ from truetape.core.feed.health import FINE, SECOND, Stream
 from truetape.core.feed.session import Session
 from truetape.core.feed.venue import Accepted, Alive, Broken, Damaged, Ignored, Leaving, Rejected, Want
 from truetape.core.route.digest import CHUNK, Digest
-from truetape.core.route.link import Link
+from truetape.core.route.link import SAMPLE_EVERY, Link
 from truetape.core.route.router import Router
 from truetape.model.effect import Effect, Fetch
-from truetape.model.event import Bar, Book, Gap, Market, Quote, Status, Ticker, Trade
+from truetape.model.event import KINDS, Bar, Book, Gap, Market, Quote, Status, Ticker, Trade
 from truetape.model.reason import remedy
 
 GAPS_MAX = 100_000
@@ -149,6 +149,7 @@ class Judge:
             link.session.flowing(stream.channel, stream.raw)
         self._seeing(stream, now, recovered=False)
         self.tell(stream.enter("LIVE", "", now))
+        self._learn(link, stream)
 
     def _judge(self, link: Link, stream: Stream, sync: BookSync, now: int, good: int) -> None:
         """The book's state changed: say so. `good` is when its last good message came."""
@@ -159,6 +160,7 @@ class Judge:
             sync.jumped = ""
         sync.from_seq = sync.to_seq = -1  # told; the next gap has its own
         if sync.state == "LIVE":
+            self._learn(link, stream)
             link.desk.answered(stream.raw)
             stream.acked = True
             if link.session is not None:
@@ -265,6 +267,39 @@ class Judge:
             self._judge(link, stream, sync, now, stream.last)
             if link.session is not None:
                 self._want_snapshot(link, stream, sync, now)
+
+    @staticmethod
+    def _learn(link: Link, stream: Stream) -> None:
+        """The first frame of each channel is read again, for drift to be measured against."""
+        if not link.drift.knows(stream.channel):
+            link.unsampled = 0
+
+    def sample(self, link: Link, data: bytes, decoded: Sequence[Any], now: int) -> None:
+        """Read this frame again, generically: new keys are quarantined, and a number that changed its type puts its streams in doubt."""
+        if any(item.__class__ is Damaged for item in decoded):
+            return  # garbage is no drift: the next frame will do
+        link.unsampled = SAMPLE_EVERY
+        channels = [
+            f"bar.{item.interval}" if type(item) is Bar else KINDS[type(item)]
+            for item in decoded
+            if type(item) in KINDS
+        ]
+        for channel in dict.fromkeys(channels):
+            known = link.drift.knows(channel)
+            why = link.drift.seen(channel, data)
+            if why is not None and known:  # a first frame has nothing to differ from but itself
+                self._suspect(link, channel, why if why.startswith("drift") else f"drift: {why}", now)
+
+    def _suspect(self, link: Link, channel: str, why: str, now: int) -> None:
+        for stream in [stream for stream in link.streams.values() if stream.channel == channel]:
+            if stream.sync is not None and stream.sync.live:
+                stream.sync.fail("SUSPECT", why)
+                self._judge(link, stream, stream.sync, now, stream.last)
+                if link.session is not None:
+                    self._want_snapshot(link, stream, stream.sync, now)
+            elif stream.sync is None and stream.state == "LIVE":
+                self.blind(stream, why, now)
+                self.tell(stream.enter("SUSPECT", why, now))
 
     def garbage(self, link: Link, error: Exception, now: int) -> None:
         """A whole frame was unreadable. Books that no number or checksum guards may have lost a change in it."""

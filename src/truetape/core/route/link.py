@@ -6,22 +6,30 @@ Next door: `pump.py` feeds it; `core.feed.session` drives it; `core.feed.health`
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 from truetape.core.book.sync import make
 from truetape.core.feed.delay import Histogram
 from truetape.core.feed.desk import SnapshotDesk
+from truetape.core.feed.drift import Drift, wire
 from truetape.core.feed.health import Stream
 from truetape.core.feed.plan import Feed
 from truetape.core.feed.session import Session
 from truetape.core.feed.venue import Dialect, Want
 from truetape.model.event import Counted
 
+SAMPLE_EVERY = 1024
+"""One frame in so many is read again, generically, for what a typed decode does not see; and the first of each channel."""
+
+_wire = cache(wire)
+
 
 class Link:
     """The pump's room for one connection. `session` is None where a capture is only observed."""
 
     __slots__ = (
-        "books", "counts", "decode", "delay", "desk", "dialect", "feed", "fresh", "label", "session", "source", "streams", "url",
+        "books", "counts", "decode", "delay", "desk", "dialect", "drift", "feed", "fresh", "label", "session", "source",
+        "streams", "unsampled", "url",
     )  # fmt: skip
 
     def __init__(self, source: str, feed: Feed, url: str, session: Session | None) -> None:
@@ -32,6 +40,8 @@ class Link:
         self.session = session
         self.counts = Counted()
         self.delay = Histogram()
+        self.drift = Drift(_wire(feed.dialect))
+        self.unsampled = 0  # frames until the next that is read again for drift
         self.desk = SnapshotDesk(feed.dialect.limits.fetches_per_s)
         self.streams: dict[tuple[str, str], Stream] = {}
         self.books: dict[

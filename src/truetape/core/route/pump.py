@@ -132,6 +132,9 @@ class Pump:
         handlers = self._handlers
         for item in decoded:
             handlers[item.__class__](link, item, now)
+        link.unsampled -= 1
+        if link.unsampled < 0:
+            self.judge.sample(link, data, decoded, now)
         return self._drain() if self._effects else NO_EFFECTS
 
     def fetched(
