@@ -124,6 +124,10 @@ class _Exchange(Struct, gc=False):
     symbols: list[_Symbol]
 
 
+ASKED_MAX = 256
+"""Requests that are remembered until their answer."""
+
+
 class Memory(Struct):
     """What one connection must remember: which request asked for what."""
 

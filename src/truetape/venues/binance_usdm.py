@@ -61,10 +61,12 @@ class Dialect:
 
     @staticmethod
     def native(symbol: str) -> str:
-        """The way back; COIN-M symbols are those quoted in USD."""
+        """The way back; COIN-M symbols are those quoted in USD. `BTC-USDT` is taken for the perpetual."""
         parts = symbol.upper().split("-")
-        if len(parts) < 3:
+        if len(parts) < 2:
             return symbol.upper()
+        if len(parts) == 2:
+            parts.append("PERP")
         coin = parts[1] == "USD" or parts[2] != "PERP"
         return f"{parts[0]}{parts[1]}_{parts[2]}" if coin else f"{parts[0]}{parts[1]}"
 
