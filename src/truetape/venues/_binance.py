@@ -236,6 +236,7 @@ def stream(want: Want, words: Mapping[str, str]) -> str:
 def command(method: str, wants: Sequence[Want], words: Mapping[str, str], memory: Memory) -> list[bytes]:
     """SUBSCRIBE or UNSUBSCRIBE; remembers the request so that its answer can be told to whom it belongs."""
     memory.last_id += 1
+    memory.asked.pop(str(memory.last_id - ASKED_MAX), None)
     memory.asked[str(memory.last_id)] = [(want.channel, want.raw) for want in wants] if method == "SUBSCRIBE" else []
     return [
         msgspec.json.encode({"method": method, "params": [stream(want, words) for want in wants], "id": memory.last_id})
