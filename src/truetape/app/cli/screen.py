@@ -18,6 +18,7 @@ from rich.text import Text
 
 from truetape.app.cli.page import page
 from truetape.app.live import Gateway
+from truetape.app.secrets import redact
 from truetape.core.book import metrics
 from truetape.core.feed.health import Stream
 from truetape.model.event import Level
@@ -129,18 +130,18 @@ def books(streams: list[Stream], most: int = 12, width: int = 120) -> Table:
     return table
 
 
-def doubts(streams: list[Stream], most: int = 3) -> list[Text]:
-    """Why books are not LIVE, a line each."""
-    lines = [
-        Text(
-            f"{stream.venue}:{stream.symbol} {stream.state}: {stream.reason}",
-            style=COLOURS.get(stream.state, ""),
-            no_wrap=True,
-        )
-        for stream in streams
-        if stream.state != "LIVE"
+def doubts(gateway: Gateway, most: int = 4) -> list[Text]:
+    """What is not as it should be, and why, a line each: connections first, for books follow them."""
+    rows: list[tuple[str, str, str]] = [
+        (link.source, link.session.state, link.session.reason)
+        for link in gateway.pump.links.values()
+        if link.session is not None and link.session.state != "OPEN"
     ]
-    return lines[:most]
+    rows += [(f"{s.venue}:{s.symbol}", s.state, s.reason) for s in book_streams(gateway) if s.state != "LIVE"]
+    return [
+        Text(f"{name} {state}: {redact(reason)}", style=COLOURS.get(state, "red"), no_wrap=True, overflow="ellipsis")
+        for name, state, reason in rows[:most]
+    ]
 
 
 def ladder(stream: Stream, levels: int = 8) -> RenderableType:
@@ -208,7 +209,7 @@ def whole(gateway: Gateway, footer: str, width: int, height: int) -> Layout:
     room = max(4, height - below - last)
     wide = width >= LADDER_FROM and streams
     table = books(streams, room - 3, width - 48 if wide else width)
-    why = doubts(streams, max(0, room - table.row_count - 3))
+    why = doubts(gateway, max(0, room - table.row_count - 3))
     layout = Layout()
     layout.split_column(
         Layout(name="top", size=room),

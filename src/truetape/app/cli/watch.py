@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import sys
 from pathlib import Path
@@ -18,12 +19,14 @@ from truetape.app.cli import screen
 from truetape.app.cli.page import page
 from truetape.app.cli.run import loop_factory
 from truetape.app.config import Config, ConfigError, load, parse
-from truetape.app.live import Closed, Gateway
+from truetape.app.live import Closed, Gateway, Subscription
 from truetape.core.route.modes import conflate
 from truetape.io.clock import now as clock
 from truetape.io.obs import log
+from truetape.model.event import Market
 
 SECOND = 1_000_000_000
+REDRAW_S = 1.0
 
 
 def configuration(symbols: list[str], path: Path | None, url: str, rest_url: str, depth: int) -> Config:
@@ -63,7 +66,7 @@ def watch(
     symbols: list[str], path: Path | None, url: str, rest_url: str, depth: int, seconds: float, as_json: bool
 ) -> int:
     """Until Ctrl-C (130), SIGTERM (0) or the given time (0)."""
-    log.setup(secrets.redact)
+    log.setup(secrets.redact, level=logging.INFO if as_json or not sys.stdout.isatty() else logging.WARNING)
     secrets.shield_logs()
     config = configuration(symbols, path, url, rest_url, depth)
     with asyncio.Runner(loop_factory=loop_factory) as runner:
@@ -91,10 +94,10 @@ async def _watch(config: Config, depth: int, seconds: float, as_json: bool) -> i
         with Live(console=console, auto_refresh=False, screen=console.is_terminal and not as_json) as live:
             try:
                 while True:
-                    events = await subscription.take()
+                    events = await _next(subscription)
                     if as_json:
                         for event in events:
-                            sys.stdout.write(msgspec.json.encode(event).decode() + "\n")
+                            sys.stdout.write(secrets.redact(msgspec.json.encode(event).decode()) + "\n")
                         sys.stdout.flush()
                     elif console.is_terminal:
                         live.update(_screen(gateway, console), refresh=True)
@@ -107,9 +110,18 @@ async def _watch(config: Config, depth: int, seconds: float, as_json: bool) -> i
     return code
 
 
+async def _next(subscription: Subscription) -> list[Market]:
+    """What came; nothing where all is silent, for the screen is to show how long. Raises Closed."""
+    try:
+        async with asyncio.timeout(REDRAW_S):
+            return await subscription.take()
+    except TimeoutError:
+        return []
+
+
 def _screen(gateway: Gateway, console: Console) -> Group:
     streams = screen.book_streams(gateway)
-    ladders = [screen.ladder(stream, 5) for stream in streams[:2]]
+    ladders = [screen.ladder(stream, 5) for stream in streams if stream.state == "LIVE"][:2]
     age = Text(f"up {(clock() - gateway.started) / SECOND:.0f} s; Ctrl-C ends", style="dim")
     table = screen.books(streams, 20, console.width)
-    return Group(table, *screen.doubts(streams), *ladders, screen.connections(gateway), age)
+    return Group(table, *screen.doubts(gateway), *ladders, screen.connections(gateway), age)
