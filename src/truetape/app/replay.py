@@ -1,14 +1,13 @@
 """Recordings through the pump: a journal is fed record by record as it was judged; a capture is only watched.
 
-The answer is the same tree for both (`app.report`). A journal may hold several runs of a gateway: each begins with a pump of its own; the
-digest of a journal of several runs is the SHA-256 over theirs.
+The answer is the same tree for both (`app.report`). A journal may hold several runs of a gateway: each begins with a pump of its own. Books,
+counts and the digest are then the last run's, `runs` has the digests of all in order, and `gaps` what lay between them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from truetape.io.clock import now as clock
 from truetape.io.clock import pause
 from truetape.io.store import reader
 from truetape.io.store.segment import Segment
+from truetape.model.event import Gap
 from truetape.model.record import Command, Fetched, Frame, Header, Hole, Lost, Opened, Record, Sampled, Tick
 
 SECOND = 1_000_000_000
@@ -62,7 +62,9 @@ class Player:
         self.records = 0
         self.frames = 0
         self.diverged: list[str] = []
-        self._past: list[str] = []
+        self.runs: list[str] = []  # the digests of the runs before the last
+        self.gaps: list[Gap] = []  # what they were blind to, and what lay between them
+        self.holes = 0
         self._holed = False
         self._router = make_router if make_router is not None else Router
 
@@ -70,10 +72,13 @@ class Player:
         """A segment: the start of a run, or the continuation of one (then its checkpoint must agree with what was played)."""
         if not header.state:
             if self.pump is not None:
-                self._past.append(self.pump.digest.value())
+                self.runs.append(self.pump.digest.value())
+                self.gaps += [*self.pump.gaps, *self.pump.ended("the gateway was restarted", header.now)]
             self.pump = self._fresh(header)
             self.pump.start(header.now)
         elif self.pump is None or self._holed:
+            if self.pump is not None:
+                self.gaps += self.pump.gaps
             self.pump = self._fresh(header)
             self.pump.start(header.now)
             checkpoint.load(self.pump, header.state)
@@ -98,6 +103,7 @@ class Player:
             self.frames += 1
         elif item.__class__ is Hole:
             self._holed = True
+            self.holes += 1
         if self.pump is not None:
             feed_record(self.pump, item)
 
@@ -106,12 +112,12 @@ class Player:
         if self.pump is not None:
             self.pump.forget()
         self.records = self.frames = 0
-        self._past.clear()
+        self.runs.clear()
+        self.gaps.clear()
 
     def digest(self) -> str:
-        """Over all runs."""
-        last = self.pump.digest.value() if self.pump is not None else ""
-        return sha256("".join([*self._past, last]).encode()).hexdigest() if self._past else last
+        """Of the last run: what the gateway itself said when it stopped."""
+        return self.pump.digest.value() if self.pump is not None else ""
 
 
 class Pace:
@@ -254,9 +260,16 @@ def _journal(
         begin = _play(player, part, pace, begin, stop)
     _refuse_nothing(begin, start, player.records, end)
     if player.pump is None:
-        raise BadInput(f"{path}: expected a journal that begins with a segment's header, found none that can be read")
+        raise reader.JournalError(
+            f"{path}: expected a journal that begins with a segment's header, found none that can be read; see truetape verify"
+        )
     tree = reports.report(player.pump, records=player.records, frames=player.frames, errors=0, levels=levels)
     tree["digest"] = player.digest()
+    tree["gaps"] = reports.gaps([*player.gaps, *player.pump.gaps])
+    if player.runs:
+        tree["runs"] = [*player.runs, player.digest()]
+    if player.holes:
+        tree["holes"] = player.holes
     if player.diverged:
         tree["diverged"] = player.diverged
     return tree

@@ -39,11 +39,26 @@ def replay(path: Path, venue: str, books: int, speed: str, start: str, end: str,
     """Exit code 0; wrong input raises BadInput."""
     with bar(f"replaying {path.name}") as progress:
         tree = play(path, venue=venue, levels=books, speed=speed, start=start, end=end, progress=progress)
+    warn(tree)
     if as_json:
         print(msgspec.json.encode(tree).decode())
     else:
         _page(tree)
     return 0
+
+
+def warn(tree: dict[str, Any]) -> None:
+    """What a person should know before believing the answer, on stderr."""
+    if tree["frames"] and not tree["events"]:
+        print(
+            f"truetape: none of {tree['frames']:,} frames made an event: is it another venue's? see --venue",
+            file=sys.stderr,
+        )
+    if tree.get("holes"):
+        print(
+            f"truetape: {tree['holes']} holes: the digest cannot be compared; truetape verify says where",
+            file=sys.stderr,
+        )
 
 
 def _page(tree: dict[str, Any]) -> None:

@@ -278,6 +278,15 @@ class Pump:
         if link.session is not None:
             self._effects += link.session.unwant(wants, now)
 
+    def ended(self, why: str, now: int) -> list[Gap]:
+        """What each stream that was seeing would be blind to from here until `now`, for whoever knows that this pump went no further."""
+        return [
+            Gap(s.venue, s.symbol, s.raw, now, s.channel, s.last, now, why, s.sync.seq if s.sync is not None else -1)
+            for link in self.links.values()
+            for s in link.streams.values()
+            if s.state in ("LIVE", "QUIET", "STALE")
+        ]
+
     def forget(self) -> None:
         """Begin the digest, the gaps and the sums of trades anew, keeping books and states: what came before only led up to here."""
         self.digest.reset()
