@@ -159,11 +159,17 @@ def sim(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one")] = 0,
     faults: Annotated[str, typer.Option(help="a fault's name, or a file of them")] = "",
     print_config: Annotated[bool, typer.Option("--print-config", help="print a [[feeds]] stanza for it")] = False,
+    pregenerate: Annotated[
+        int, typer.Option(min=0, help="for load: prepare so many changes, and play them to and fro")
+    ] = 0,
+    key: Annotated[
+        str, typer.Option(help="tickdb: the only key that it accepts; a pretended one, no secret of yours")
+    ] = "",
 ) -> None:
     """A simulated venue on loopback, speaking the venue's own protocol."""
     from truetape.app.cli import sim as room
 
-    raise typer.Exit(room.sim(venue, symbols, rate, seed, port, faults, print_config))
+    raise typer.Exit(room.sim(venue, symbols, rate, seed, port, faults, print_config, pregenerate, key))
 
 
 def main() -> None:
