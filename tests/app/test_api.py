@@ -456,6 +456,29 @@ async def test_a_book_and_its_changes_are_one_subscription_at_the_venue(kraken: 
         assert name not in states(gateway)
 
 
+async def test_the_venue_s_own_list_spells_what_is_wanted_later_too(binance: Simulator) -> None:
+    tree = {"feeds": [binance.feed(symbols=binance.symbols[:1], instruments=True)]}
+    async with truetape.open(tree) as gateway:
+        for name in (binance.ids()[1], binance.ids()[1].replace("-", "")):
+            with gateway.subscribe(name, "book") as later:
+                book = (await some(later, 1, truetape.Book))[0]
+                assert (book.symbol, book.raw) == (binance.symbols[1], binance.symbols[1].replace("-", ""))
+
+
+async def test_a_list_that_cannot_be_had_or_read_is_told_and_done_without(
+    binance: Simulator, kraken: Simulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    for rest in ("http://127.0.0.1:1", kraken.rest, binance.rest + "/api/v3/depth?symbol=BTCUSDT&x="):
+        caplog.clear()
+        async with truetape.open(
+            {"feeds": [kraken.feed(venue="kraken"), binance.feed(rest_url=rest, instruments=True)]}
+        ) as gateway:
+            assert {stream.symbol for link in gateway.pump.links.values() for stream in link.book_streams()} == set(
+                binance.symbols
+            )
+        assert "instruments not fetched" in caplog.text
+
+
 async def test_names_may_come_without_a_list(gw: truetape.Gateway, kraken: Simulator) -> None:
     assert await some(gw.subscribe(kraken.ids()[0], "book"), 1, truetape.Book)
 

@@ -279,6 +279,37 @@ async def test_a_certificate_of_ours_is_trusted_and_a_stranger_s_is_not(tmp_path
                     assert "certificate" in (await rig.kept.lost())[3]
 
 
+async def test_snapshots_are_fetched_with_the_feed_s_certificate(tmp_path: Path) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
+        await writer.drain()
+        writer.close()
+
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context)
+    rest = f"https://localhost:{server.sockets[0].getsockname()[1]}"
+
+    async def say(connection: ServerConnection) -> None:
+        change = {"e": "depthUpdate", "E": 1, "s": "BTCUSDT", "U": 1, "u": 2, "b": [], "a": []}
+        await connection.send(json.dumps({"stream": "btcusdt@depth@100ms", "data": change}))
+        await hold(connection)
+
+    async with venue(say) as (_, url):
+        for trusted in (True, False):
+            how = {"ssl_context": ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))} if trusted else {}
+            feed = {"venue": "binance", "symbols": ["BTC-USDT"], "channels": ["book"], "rest_url": rest}
+            async with driven(url, how, **feed) as rig:
+                await rig.kept.until(lambda rig=rig: rig.kept.of(record.FETCHED))
+            status, body = rig.kept.of(record.FETCHED)[0][4:6]
+            assert (status == 200) is trusted
+            assert (b"certificate" in body) is not trusted
+    server.close()
+
+
 async def test_the_secret_is_read_anew_on_each_dial_and_recorded_never() -> None:
     seen: list[str] = []
     keys = iter(["first key/+&%", "second", "third"])

@@ -22,7 +22,7 @@ from truetape.app.config import Config, ConfigError, FeedConfig, JournalConfig, 
 from truetape.app.header import encode_feeds
 from truetape.app.status import status
 from truetape.app.subscription import Closed, Subscription
-from truetape.app.symbols import resolve_all
+from truetape.app.symbols import fetch_lists, resolve_all
 from truetape.app.view import BookView, NotLive
 from truetape.app.wants import Asked, Wants
 from truetape.core.feed.health import Stream
@@ -33,11 +33,9 @@ from truetape.core.route.modes import drop_oldest
 from truetape.core.route.pump import Pump
 from truetape.io.clock import now as clock
 from truetape.io.net.driver import Dialing, Driver
-from truetape.io.net.http import Getter
 from truetape.io.obs import log
 from truetape.io.serve.control import ControlServer
 from truetape.io.store.journal import Journal, Origin
-from truetape.model.instrument import Instrument
 
 SECOND = 1_000_000_000
 BEAT_S = 0.25
@@ -155,29 +153,13 @@ class Gateway:
                     raise ConfigError(f"feed {feed.name}: {error}") from None
 
     async def _instruments(self) -> None:
-        """Fetch the venues' lists where the configuration asks for them, so that symbols are spelled by the venue and not by rule."""
-        wanted = [feed for feed in self.config.feeds if feed.instruments]
-        if not wanted:
-            return
-        getter = Getter()
-        listed: dict[str, list[Instrument]] = {}
-        try:
-            for feed in wanted:
-                kind = self._by_name[feed.name].dialect
-                url = kind.instruments_url(feed.rest_url or kind.rest_url)
-                if url is None:
-                    continue
-                how = self._dialing[feed.name]
-                answer = await getter.get(url, ssl_context=how.ssl_context, proxy=how.proxy)
-                if answer.status == 200:
-                    listed[feed.name] = kind.decode_instruments(answer.body)
-                else:
-                    log.warning("instruments not fetched", feed=feed.name, status=answer.status)
-        finally:
-            await getter.close()
-        self.feeds = resolve_all(self.config, listed)
-        self._by_name = {feed.name: feed for feed in self.feeds}
-        self.pump = Pump(self.feeds, seed=self.config.seed, now=clock())
+        """Spell symbols by the venues' own lists where the configuration asks for that."""
+        wanted = [feed.name for feed in self.config.feeds if feed.instruments]
+        if wanted:
+            listed = await fetch_lists([self._by_name[name] for name in wanted], self._dialing)
+            self.feeds = resolve_all(self.config, listed)
+            self._by_name = {feed.name: feed for feed in self.feeds}
+            self.pump = Pump(self.feeds, seed=self.config.seed, now=clock())
 
     def _record(self, how: JournalConfig) -> None:
         self.journal = Journal(

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import msgspec
 from msgspec import Struct
 
 from truetape.app.config import Config, ConfigError, FeedConfig, timing
 from truetape.app.dialects import Names, UnknownVenue, dialect
+from truetape.app.secrets import redact
 from truetape.core.feed.plan import Feed
 from truetape.core.feed.venue import Dialect, Want
+from truetape.io.net.dial import Dialing
+from truetape.io.net.http import Getter
+from truetape.io.obs import log
 from truetape.model.instrument import Instrument
 
 
@@ -108,3 +113,27 @@ def resolve_all(config: Config, listed: dict[str, list[Instrument]] | None = Non
                 )
             owners[key] = feed.name
     return feeds
+
+
+async def fetch_lists(feeds: Sequence[Feed], dialing: Mapping[str, Dialing]) -> dict[str, list[Instrument]]:
+    """The instruments of these feeds by name, fetched over their own TLS and proxy. A list that cannot be had is told and left out."""
+    getter = Getter()
+    listed: dict[str, list[Instrument]] = {}
+    try:
+        for feed in feeds:
+            url = feed.dialect.instruments_url(feed.rest_url)
+            if url is None:
+                continue
+            how = dialing[feed.name]
+            answer = await getter.get(url, ssl_context=how.ssl_context, proxy=how.proxy)
+            try:
+                if answer.status != 200:
+                    raise ValueError(f"HTTP {answer.status} {answer.body[:200].decode('utf-8', 'replace')}")
+                listed[feed.name] = feed.dialect.decode_instruments(answer.body)
+            except (msgspec.MsgspecError, ValueError, LookupError) as error:
+                log.warning(
+                    "instruments not fetched, symbols are spelled by rule", feed=feed.name, why=redact(str(error))
+                )
+    finally:
+        await getter.close()
+    return listed

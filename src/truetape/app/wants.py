@@ -63,9 +63,8 @@ class Wants:
         if symbol == "*":
             return Asked((kind, feed.label, "*"))
         ours = channel("book" if word == "book_delta" else word, feed.dialect)
-        found = resolve(symbol, feed.dialect, feed.url)
-        canonical = {want.raw: want.symbol for want in feed.wants}.get(found.raw, found.symbol)
-        want = Want(ours, found.raw, canonical, feed.depth if ours == "book" else 0)
+        raw, canonical = _spellings(symbol, feed)
+        want = Want(ours, raw, canonical, feed.depth if ours == "book" else 0)
         self._link(feed, want)  # is there a connection that can carry it?
         return Asked((kind, feed.label, canonical), feed, want)
 
@@ -131,3 +130,12 @@ class Wants:
             link = self._link(one.feed, one.want)
             if key not in self._configured and (stream := link.streams.get(key[1:])) is not None:
                 self._command(msgspec.json.encode(Order("unwant", link.source, [stream.want])))
+
+
+def _spellings(symbol: str, feed: Feed) -> tuple[str, str]:
+    """The venue's and ours: as the configuration and the venue's own list have them, else by the venue file's rule."""
+    for raw, canonical in feed.names.items():
+        if symbol in (raw, canonical):
+            return raw, canonical
+    found = resolve(symbol, feed.dialect, feed.url)
+    return found.raw, feed.names.get(found.raw, found.symbol)
