@@ -31,6 +31,7 @@ from tests.app.conftest import (
 )
 from truetape.app.config import load
 from truetape.io.clock import now as clock
+from truetape.io.serve.control import ask
 from truetape.io.store import reader
 
 COMMANDS = ("demo", "run", "check", "watch", "status", "replay", "verify", "dump", "symbols", "config", "sim")
@@ -251,6 +252,31 @@ def test_run_goes_on_without_its_venue_and_says_what_it_waits_for(
     assert "kraken-1: WAITING dial_failed: 127.0.0.1:1: Connection refused" in done.stdout
     program.signal(signal.SIGTERM)
     assert program.wait() == 0
+
+
+def test_run_goes_on_when_nobody_reads_its_log(tmp_path: Path, simulate: Callable[..., Simulator]) -> None:
+    venue = simulate("kraken", 1, 50)
+    path = write_config(tmp_path / "g.toml", {"feeds": [venue.feed()], "control": {"socket": str(tmp_path / "s")}})
+    process = subprocess.Popen(truetape_command("run", path), stderr=subprocess.PIPE, env=environment())
+    try:
+        assert process.stderr is not None
+        while b"connected" not in process.stderr.readline():
+            pass
+        process.stderr.close()
+        venue.signal(signal.SIGKILL)
+        again = simulate("kraken", 1, 50, venue.port)
+        until = clock() + round(WITHIN_S * 1e9)
+        while (row := ask(tmp_path / "s", {"do": "status"})["connections"][0])["state"] != "OPEN" or not row[
+            "reconnects"
+        ]:
+            assert clock() < until, row
+            select.select([], [], [], 0.05)
+        assert again.process.poll() is None
+        process.terminate()
+        assert process.wait(WITHIN_S) == 0
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_status_is_a_page_for_people_and_json_for_programs(
@@ -491,6 +517,24 @@ def test_a_reader_that_goes_away_is_no_error(tape: Path) -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count("\n") == 1
+
+
+def test_ctrl_c_ends_a_long_replay_without_a_word(tape: Path) -> None:
+    with Program(truetape_command("replay", tape, "--speed", 0.01)) as program:
+        until = clock() + round(WITHIN_S * 1e9)
+        while str(tape / "0") not in " ".join(
+            os.path.realpath(f"/proc/{program.pid}/fd/{fd}") for fd in fds(program.pid)
+        ):
+            assert clock() < until
+            select.select([], [], [], 0.02)
+        program.signal(signal.SIGINT)
+        assert program.wait() == 130
+        assert program.stdout == []
+        assert "Traceback" not in "\n".join(program.stderr)
+
+
+def fds(pid: int) -> list[str]:
+    return os.listdir(f"/proc/{pid}/fd")
 
 
 # -- the demo

@@ -32,6 +32,7 @@ from truetape.io.clock import pause
 from truetape.io.serve.control import ask
 from truetape.io.store import reader
 
+SECOND = 1_000_000_000
 SMALL = {"segment_bytes": 64 * 1024, "flush_ms": 5}
 
 
@@ -150,6 +151,54 @@ async def test_symbols_wanted_and_unwanted_while_running_are_replayed(
         again.close()
     for seed in ("0", "1"):
         assert_same(gateway, replayed(tape, seed))
+
+
+WEATHER = """
+drop-delta@0.5s=9
+wrong-checksum@1s=9
+mute-symbol@1s:BTC-USDT=1
+drop-delta@2s=9
+wrong-checksum@3s=9
+close-1006@1.5s
+close-1011@2.5s
+half-open@3.5s=2
+"""
+
+
+async def test_bad_weather_is_replayed_as_it_was(tmp_path: Path, simulate: Callable[..., Simulator]) -> None:
+    """Lost changes, wrong sums, broken and frozen connections, and consumers that come, lag and go meanwhile."""
+    faults = tmp_path / "weather.txt"
+    faults.write_text(WEATHER)
+    tape = tmp_path / "tape"
+    venues = [simulate(venue, 3, 300, 0, "--faults", faults) for venue in ("kraken", "binance", "tickdb")]
+    feeds = [venue.feed(symbols=venue.symbols[:2], ping_every_s=0.4, pong_within_s=0.4) for venue in venues]
+    modes = (
+        truetape.drop_oldest,
+        truetape.drop_newest,
+        truetape.conflate(ms=5),
+        truetape.max_age(s=0.1),
+        truetape.disconnect,
+    )
+    async with truetape.open(config(tape, *feeds, retain_bytes=600 * 1024)) as gateway:
+        ticking = gateway.subscribe("*", ["trade"], name="clock")
+        began, turn = clock(), 0
+        while clock() - began < 6 * SECOND:
+            await ticking.take()
+            turn += 1
+            venue, mode = venues[turn % 3], modes[turn % 5]
+            channels = ["book_delta", "trade"] if turn % 2 else ["book", "trade"]
+            with gateway.subscribe(venue.ids(), channels, mode=mode, bound=1 + turn % 50) as reader_:
+                for _ in range(turn % 4):
+                    await ticking.take()
+                    assert reader_.ledger.balanced
+        assert sum(link.session.reconnects for link in gateway.pump.links.values()) >= 6
+        await until(gateway, lambda: all_live(gateway), what="fair weather again")
+    assert numbers(tape)[0] > 0
+    tree = replayed(tape, "0")
+    assert_same(gateway, tree)
+    assert_same(gateway, replayed(tape, "1"))
+    assert_same_books(gateway, tape)
+    assert all(gap["recovered"] for gap in tree["gaps"] if gap["channel"] == "book")
 
 
 def served(tmp_path: Path, tape: Path, *feeds: dict[str, Any]) -> Program:

@@ -44,7 +44,10 @@ def warning(event: str, **fields: Any) -> None:
 
 
 def _say(level: int, event: str, fields: dict[str, Any]) -> None:
-    if _SAY is not None:
-        _SAY(level, event, **fields)
-    else:
-        _LIBRARY.log(level, "%s %s", event, fields)
+    try:
+        if _SAY is not None:
+            _SAY(level, event, **fields)
+        else:
+            _LIBRARY.log(level, "%s %s", event, fields)
+    except (OSError, ValueError):
+        pass  # stderr is closed, full or read by nobody any more: the data flow on
