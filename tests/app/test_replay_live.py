@@ -114,6 +114,8 @@ async def test_the_same_tape_gives_the_same_answer_wherever_it_lies(
     page = run("replay", copy)
     assert page.returncode == 0
     assert "kraken:BTC/USDT" in page.stdout
+    bid, size = replayed(folder)["books"]["kraken:BTC/USDT"]["bids"][0]
+    assert f" {bid} x {size} " in page.stdout, "every digit of a price"
     assert "digest " in page.stdout
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from decimal import Decimal
 
 from rich.console import Console
 
@@ -13,3 +14,8 @@ PIPED = 160
 def page() -> Console:
     """Stdout, as wide as the terminal."""
     return Console(markup=False, width=None if sys.stdout.isatty() else PIPED)
+
+
+def figure(value: float) -> str:
+    """Every digit that the number has, and no exponent: 67123.45, 0.00006547."""
+    return format(Decimal(repr(value)), "f").removesuffix(".0")

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from truetape.app.cli.page import page
+from truetape.app.cli.page import figure, page
 from truetape.app.replay import replay as play
 
 
@@ -82,8 +82,8 @@ def _page(tree: dict[str, Any]) -> None:
             title="Books at the last record",
         )
         for key, book in tree["books"].items():
-            bid = f"{book['bids'][0][0]:g} x {book['bids'][0][1]:g}" if book["bids"] else "-"
-            ask = f"{book['asks'][0][0]:g} x {book['asks'][0][1]:g}" if book["asks"] else "-"
+            bid = " x ".join(map(figure, book["bids"][0])) if book["bids"] else "-"
+            ask = " x ".join(map(figure, book["asks"][0])) if book["asks"] else "-"
             state = book["state"] if book["state"] == "LIVE" else f"{book['state']}: {book['reason']}"
             sums = (
                 f"{book['checksums_ok']:,} ok, {book['checksums_failed']} failed"
@@ -106,7 +106,7 @@ def _page(tree: dict[str, Any]) -> None:
         table = Table("trades", "n", "base", "quote", "buys", "sells")
         for key, row in tree["trades"].items():
             table.add_row(
-                key, f"{row['n']:,}", f"{row['base']:g}", f"{row['quote']:g}", str(row["buy"]), str(row["sell"])
+                key, f"{row['n']:,}", f"{row['base']:.10g}", f"{row['quote']:.10g}", str(row["buy"]), str(row["sell"])
             )
         console.print(table)
     for gap in tree["gaps"]:

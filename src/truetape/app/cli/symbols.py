@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 
 import msgspec
 
+from truetape.app.cli.page import figure
 from truetape.app.dialects import dialect
 from truetape.io.net.http import Getter
 
@@ -52,6 +53,8 @@ def symbols(venue: str, pattern: str, rest_url: str, as_json: bool) -> int:
         )
     else:
         for row in found:
-            print(f"{kind.name}:{row.symbol:24} {row.raw:24} tick {row.tick:g} lot {row.lot:g} {row.status}".rstrip())
+            print(
+                f"{kind.name}:{row.symbol:24} {row.raw:24} tick {figure(row.tick)} lot {figure(row.lot)} {row.status}".rstrip()
+            )
         print(f"{len(found)} of {len(rows)}", file=sys.stderr)
     return 0
