@@ -145,7 +145,7 @@ def test_a_segment_that_is_full_is_followed_by_one_with_a_checkpoint_of_that_mom
 
 def test_a_checkpoint_larger_than_a_segment_does_not_begin_one_at_every_commit(tmp_path: Path) -> None:
     journal = Journal(
-        tmp_path, header=ORIGIN, checkpoint=lambda: bytes(9000), clock=time.monotonic_ns, segment_bytes=500
+        tmp_path, header=ORIGIN, checkpoint=lambda: bytes(9000), clock=time.monotonic_ns, segment_bytes=250
     )
     write(journal, 40)
     for _ in range(10):
@@ -428,3 +428,15 @@ def test_appending_costs_the_loop_next_to_nothing(tmp_path: Path) -> None:
             journal.commit(1)
             assert journal.settle(WAIT)
     assert best < 500, "a list append and an addition; the bench says how much exactly"
+
+
+def test_a_checkpoint_larger_than_a_segment_does_not_begin_one_at_each_commit(tmp_path: Path) -> None:
+    state = b"s" * 50_000
+    journal = Journal(tmp_path, header=ORIGIN, checkpoint=lambda: state, clock=time.monotonic_ns, segment_bytes=4096)
+    for n in range(200):
+        journal.append((FRAME, "a", n, b"x" * 100), 100)
+        journal.commit(time.monotonic_ns())
+        assert journal.settle(WAIT)
+    assert journal.close(WAIT)
+    # 200 records of a little over 100 bytes, each in a block of its own: about nine segments of 4 KiB of records, however large their states
+    assert len(segments(tmp_path)) < 20

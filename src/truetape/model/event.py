@@ -16,8 +16,6 @@ from msgspec import Struct
 Level: TypeAlias = tuple[float, float]
 """(price, size): size is absolute; 0 in a delta removes the level."""
 
-SIDES = ("buy", "sell", "")
-
 
 class Trade(Struct, frozen=True, gc=False, tag_field="kind", tag="trade", omit_defaults=True):
     """One print, or several that a conflating mailbox merged (`count > 1`: then `size` is their sum and `vwap` their mean).
@@ -178,8 +176,6 @@ DATA_KINDS = ("trade", "quote", "book", "book_delta", "bar", "ticker")
 KINDS: dict[type, str] = {
     Trade: "trade", Quote: "quote", Book: "book", Bar: "bar", Ticker: "ticker", Gap: "gap", Lagged: "lagged", Status: "status",
 }  # fmt: skip
-
-STATES = ("SYNCING", "LIVE", "QUIET", "STALE", "GAP", "RESYNC", "SUSPECT", "CLOSED")
 
 
 class Ledger(Struct, frozen=True, gc=False):

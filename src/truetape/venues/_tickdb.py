@@ -17,6 +17,8 @@ from truetape.model.instrument import Instrument
 
 MS = 1_000_000
 RETRY_MAX_S = 3600.0
+SIDES: Mapping[str, str] = {"buy": "buy", "sell": "sell", "neutral": "", "": ""}
+"""The vendor names the taker's side; neutral trades have none."""
 MARKETS = ("US", "HK", "SZ", "SH")
 STABLE = ("USDT", "USDC", "FDUSD", "TUSD", "BUSD")
 """Crypto quotes that end no other market's codes; `BTCUSD` could be a forex pair, and stays as it is."""

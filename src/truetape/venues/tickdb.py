@@ -49,7 +49,6 @@ class _Memory(Struct):
 
 _DEPTH_HEAD, _TRADE_HEAD = b'{"cmd":"depth"', b'{"cmd":"trade"'
 _read_depth = wire.DEPTH_FRAMES.decode
-_SIDES = {"buy": "buy", "sell": "sell", "neutral": "", "": ""}
 _WORD = re.compile(r"\w+(?:\.\w+)*")
 
 
@@ -216,7 +215,7 @@ class Dialect:
         raw, symbol = self._who("trade", code, type_)
         events: list[Market | Control] = []
         for row in prints:
-            side = _SIDES.get(row.side)
+            side = wire.SIDES.get(row.side)
             if side is None:  # the trade is understood but for its side: it flows on, and the drift is counted
                 events.append(Damaged(f"expected side buy, sell or neutral, found {row.side[:20]!r}", raw, "trade"))
             side = side or ""

@@ -61,7 +61,6 @@ class _Memory(Struct):
 
 
 _MESSAGES = msgspec.json.Decoder(_Message, strict=False)
-_SIDES = {"buy": "buy", "sell": "sell", "neutral": "", "": ""}
 
 
 class Dialect:
@@ -167,7 +166,7 @@ class Dialect:
             asks = [(row.price, row.quantity) for row in message.asks if row.quantity]
             return [Book(self.label, symbol, raw, ts, recv, bids, asks, True)]
         if kind == "trade":
-            side = _SIDES.get(message.side)
+            side = wire.SIDES.get(message.side)
             if message.price is None or side is None:
                 return [
                     Damaged(

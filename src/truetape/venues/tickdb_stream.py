@@ -74,7 +74,6 @@ class _Memory(Struct):
 
 
 _MESSAGES = msgspec.json.Decoder(_Message, strict=False)
-_SIDES = {"buy": "buy", "sell": "sell", "neutral": "", "": ""}
 _WORD = re.compile(r"\w+(?:\.\w+)*")
 
 
@@ -181,7 +180,7 @@ class Dialect:
             bids, asks = wire.levels(item.bids), wire.levels(item.asks)
             first = _covers(numbers, item.seq)
             return [Book(self.label, symbol, raw, ts, recv, bids, asks, True, first, item.seq)]
-        side = _SIDES.get(item.side)
+        side = wire.SIDES.get(item.side)
         if item.price is None or side is None:
             return [
                 Damaged(f"expected a book, or a trade's price and side, found {item.price}, {item.side[:20]!r}", raw)

@@ -23,7 +23,7 @@ MEANING = {
     "secret": "a reference, never a value: env:NAME or file:/path",
     "ca_file": "trust only these certificates (PEM)",
     "proxy": "http://host:port; socks5://host:port for the stream, but not for rest_url",
-    "plan": "where the venue sells plans",
+    "plan": "where the venue sells plans; kept, but its limits are not enforced yet",
     "profile": "default (ping 2 s, pong 2 s), fast (1/1), relaxed (5/10); each timing can also be set by name:",
     "ping_every_s": "protocol pings",
     "pong_within_s": "nothing within this time of a ping: the link is dead, and is aborted",
@@ -43,11 +43,11 @@ MEANING = {
     "symbols_per_connection": "0: 500, or the venue's limit",
     "dir": "the tape's folder",
     "flush_ms": "group commit",
-    "segment_bytes": "a new segment after so many bytes",
+    "segment_bytes": "a new segment after so many bytes of records; its checkpoint comes on top",
     "retain_bytes": "oldest closed segments go beyond this; 0: keep all",
     "backlog_bytes": "what may wait for the disk; beyond, a Hole and never a stall",
     "socket": "Unix socket, mode 0600: status, subscribe, unsubscribe, drain",
-    "budget_mb": "resident memory",
+    "budget_mb": "resident memory; status shows it beside what is used, nothing is shed yet",
 }
 EXAMPLES = {"venue": '"kraken"', "symbols": '["BTC-USD", "ETH-USD"]'}
 

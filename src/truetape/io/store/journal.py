@@ -156,7 +156,7 @@ class Journal:
         elif self._dropping:
             if backlog <= self._backlog_bytes // 2:
                 self._begin(now, self._dropping)
-        elif writer.bytes + backlog >= self._segment_bytes and self._numbered > self._begun:
+        elif writer.bytes - writer.head + backlog >= self._segment_bytes and self._numbered > self._begun:
             self._begin(now, "")
 
     def status(self) -> JournalStatus:

@@ -100,6 +100,7 @@ class Writer:
         self.flushed = found.next - 1
         self.segment = found.segment
         self.bytes = 0
+        self.head = 0  # what the open segment began with: preamble, header and state
         self.done_bytes = 0
         self.orders = 0
         self.holes = 0
@@ -202,6 +203,7 @@ class Writer:
         self._tape, self._begun = tape, self._clock()
         self.syncs_ms.append(tape.sync_ns / 1e6)
         self.segment, self.bytes, self.flushed = tape.number, tape.length, order.next - 1
+        self.head = tape.length
         self._count(missing)
         self._flags = 0
         self.failure = None
