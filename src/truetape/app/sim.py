@@ -1,8 +1,6 @@
-"""The simulator, wired: a market, a venue's counterpart before each client, a server, and a clock that paces them.
+"""The simulator, wired: a simulated venue (`core.sim.venue`), a server before it, and a clock that paces it.
 
-Every few milliseconds the market takes the steps that are due; each change is worded at once for every client that wants its symbol,
-so that what a client is told and what it fetches never disagree; a client's frames of one turn are written together. Deterministic
-but for time stamps: the flow depends on the seed and the number of steps alone.
+Every few milliseconds the venue takes a turn; what it then says is written. It decides everything; this moves bytes.
 """
 
 from __future__ import annotations
@@ -12,28 +10,22 @@ import gc
 import importlib
 import signal
 from collections.abc import Callable
-from random import Random
 
 from msgspec import Struct
 
 from truetape.app.config import ConfigError
 from truetape.app.dialects import dialect
-from truetape.core.feed.counterpart import Answer, Counterpart, Dismissed, Native, Reply, Subscribed, Unsubscribed
-from truetape.core.sim.faults import Fault, Script
+from truetape.core.feed.counterpart import Counterpart, Reply
+from truetape.core.sim.faults import Fault
 from truetape.core.sim.listing import listings
 from truetape.core.sim.loop import Loop
 from truetape.core.sim.market import Market
+from truetape.core.sim.venue import Act, Beat, Cut, Freeze, Hang, Say, Venue
 from truetape.io.clock import now as clock
 from truetape.io.net.server import Peer, port_of, serve
 
-SECOND = 1_000_000_000
 BEAT_S = 0.002
 """How often due messages are made: at most this late, at most this many together."""
-TURN_MAX = 500
-"""Messages of one turn; what is due beyond waits for the next, so that clients are heard in between."""
-CATCH_UP = SECOND // 4
-"""What was missed beyond this is not made up for, but counted as late."""
-TICK_EVERY = SECOND // 10
 VENUES = ("binance", "kraken", "tickdb")
 """Venues whose other side we speak."""
 SHARES = ("tickdb",)
@@ -58,17 +50,6 @@ class Options(Struct, frozen=True, kw_only=True):
     """Book changes to prepare and play in a loop, for load; 0: live order flow."""
 
 
-class Counts(Struct):
-    """What was done so far."""
-
-    messages: int = 0
-    steps: int = 0
-    frames: int = 0
-    late: int = 0
-    clients: int = 0
-    cut: int = 0
-
-
 def counterpart(venue: str) -> type[Counterpart]:
     """The other side of a venue's dialect. Raises ConfigError."""
     if venue not in VENUES:
@@ -77,40 +58,26 @@ def counterpart(venue: str) -> type[Counterpart]:
     return kind
 
 
-class _Client:
-    """One connection: the peer, the venue that stands before it, and what waits to be written in this turn."""
-
-    __slots__ = ("out", "peer", "told", "venue")
-
-    def __init__(self, peer: Peer, venue: Counterpart) -> None:
-        self.peer = peer
-        self.venue = venue
-        self.out: list[bytes] = []
-        self.told: dict[str, None] = {}
-
-
 class Simulator:
     """A venue. `async with Simulator(options) as sim` serves until left; `sim.ws` and `sim.rest` say where, `sim.market` is the oracle."""
 
     def __init__(self, options: Options, now: Callable[[], int] = clock) -> None:
         self.options = options
-        self.counts = Counts()
         self.port = options.port
         self._now = now
-        self._kind = counterpart(options.venue)
-        self._orders = options.orders or self._kind.orders
-        rows = listings(options.symbols, options.seed, self._kind.size_decimals, options.venue in SHARES)
+        kind = self._kind = counterpart(options.venue)
+        orders = options.orders or kind.orders
+        rows = listings(options.symbols, options.seed, kind.size_decimals, options.venue in SHARES)
         market = Market(rows, dialect(options.venue).native, options.seed, now(), history=options.history)
-        self.market = Loop(market, options.pregenerate, self._orders, now()) if options.pregenerate else market
-        self.script = Script(options.faults, now(), Random(f"{options.seed}:faults").random)
-        self._clients: dict[Peer, _Client] = {}
-        self._by_raw: dict[str, dict[_Client, None]] = {raw: {} for raw in self.market.listed}
+        self.market = Loop(market, options.pregenerate, orders, now()) if options.pregenerate else market
+        self.venue = Venue(
+            kind, self.market, now(), rate=options.rate, orders=orders, key=options.key, faults=options.faults, seed=options.seed
+        )  # fmt: skip
+        self.counts = self.venue.counts
+        self.script = self.venue.script
+        self._peers: dict[int, Peer] = {}
         self._server: asyncio.Server | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._due_from = now()
-        self._next_tick = now()
-        self._next_ping = now()
-        self._thaw_at = 0
 
     @property
     def symbols(self) -> list[str]:
@@ -135,15 +102,15 @@ class Simulator:
                 f"port: expected one that is free, found {self.port}: {error.strerror or error}"
             ) from None
         self.port = port_of(self._server)
-        self._due_from = self._now()
+        self.venue.started(self._now())
         self._beat()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        for client in list(self._clients.values()):
-            client.peer.close(1001, "the simulator ends")
+        for peer in list(self._peers.values()):
+            peer.close(1001, "the simulator ends")
         if self._server is not None:
             self._server.close()
 
@@ -151,121 +118,46 @@ class Simulator:
 
     def http(self, path: str, query: dict[str, str]) -> Reply:
         """A plain GET: the venue's own REST."""
-        return self._kind.http(self.market.listed, path, query, self._now())
+        return self.venue.http(path, query, self._now())
 
     def opened(self, peer: Peer, target: str) -> None:
         """A client connected."""
-        client = self._clients[peer] = _Client(peer, self._kind(self.market.listed, self.options.key))
-        self.counts.clients += 1
-        self._answer(client, client.venue.opened(target, self._now()))
+        self._peers[peer.number] = peer
+        self._do(self.venue.opened(peer.number, target, self._now()))
 
     def received(self, peer: Peer, data: bytes) -> None:
         """A client said something."""
-        if peer.frozen or (client := self._clients.get(peer)) is None:
-            return
-        self._answer(client, client.venue.received(data, self._now()))
+        self._do(self.venue.received(peer.number, data, self._now()))
 
     def gone(self, peer: Peer) -> None:
         """A client left."""
-        client = self._clients.pop(peer, None)
-        if client is not None:
+        if self._peers.pop(peer.number, None) is not None:
             self.counts.cut += peer.cut
-            for raw in client.told:
-                self._by_raw[raw].pop(client, None)
+            self.venue.gone(peer.number, self._now())
 
-    def _answer(self, client: _Client, answers: list[Answer]) -> None:
-        frames: list[bytes] = []
-        dismissed: Dismissed | None = None
-        for answer in answers:
-            if isinstance(answer, bytes):
-                frames.append(answer)
-            elif isinstance(answer, Subscribed):
-                client.told[answer.raw] = None
-                self._by_raw[answer.raw][client] = None
-            elif isinstance(answer, Unsubscribed):
-                client.told.pop(answer.raw, None)
-                self._by_raw[answer.raw].pop(client, None)
-            else:
-                dismissed = answer
-        self._send(client, frames)
-        if dismissed is not None:
-            client.peer.close(dismissed.code, dismissed.text)
-
-    def _send(self, client: _Client, frames: list[bytes]) -> None:
-        self.counts.frames += len(frames)
-        client.peer.send(frames)
-
-    # -- what the clock does --------------------------------------------------------------------------------------------
+    # -- what the venue does --------------------------------------------------------------------------------------------
 
     def _beat(self) -> None:
-        """One turn: faults, the messages that are due, what the venue says by the clock."""
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(BEAT_S, self._beat)
-        now = self._now()
-        for fault in self.script.due(now):
-            self._break(fault, now)
-        if self._thaw_at and now >= self._thaw_at:
-            self._freeze(False)
-        counts, rate = self.counts, self.options.rate
-        due = int((now - self._due_from) * rate / SECOND)
-        missed = due - counts.messages - counts.late - max(1, int(rate * CATCH_UP / SECOND))
-        if missed > 0:
-            counts.late += missed
-        self._steps(min(due - counts.late, counts.messages + TURN_MAX), now)
-        if now >= self._next_tick:
-            self._next_tick = now + TICK_EVERY
-            self._tick(now)
+        self._do(self.venue.tick(self._now()))
 
-    def _steps(self, until: int, now: int) -> None:
-        counts, market, by_raw, orders = self.counts, self.market, self._by_raw, self._orders
-        spoiled, messages = self.script.active, self._kind.messages
-        written: dict[_Client, None] = {}
-        while counts.messages < until:
-            change = market.step(now, orders)
-            counts.messages += messages(change)
-            counts.steps += 1
-            for client in by_raw[change.raw]:
-                frames = client.venue.encode(change, now)
-                if spoiled:
-                    frames = self._left_of(change.raw, frames)
-                client.out += [frame for _, frame in frames]
-                written[client] = None
-        for client in written:
-            out, client.out = client.out, []
-            self._send(client, out)
-
-    def _tick(self, now: int) -> None:
-        ping = self._kind.ping_every_s and now >= self._next_ping
-        if ping:
-            self._next_ping = now + round(self._kind.ping_every_s * SECOND)
-        for client in list(self._clients.values()):
-            said = client.venue.tick(now)
-            self._send(client, [frame for raw, native in said for _, frame in self._left_of(raw, [native])])
-            if ping:
-                client.peer.ping()
-
-    def _left_of(self, raw: str, frames: list[Native]) -> list[Native]:
-        """What the script lets through of one symbol's frames for one client."""
-        if not raw or not self.script.active:
-            return frames
-        return self.script.spoil((raw, self.market.listed[raw].instrument.symbol), frames)
-
-    def _break(self, fault: Fault, now: int) -> None:
-        """A fault that concerns connections."""
-        if fault.name == "half-open":
-            self._freeze(True)
-            self._thaw_at = now + round(fault.value * SECOND) if fault.value else 0
-            return
-        for client in list(self._clients.values()):
-            if fault.name == "close-1006":
-                client.peer.abort()
-            else:
-                client.peer.close(int(fault.name.partition("-")[2]))
-
-    def _freeze(self, frozen: bool) -> None:
-        self._thaw_at = 0
-        for client in list(self._clients.values()):
-            client.peer.freeze(frozen)
+    def _do(self, acts: list[Act]) -> None:
+        for act in acts:
+            peer = self._peers.get(act.client)
+            if peer is None:
+                continue  # it left meanwhile
+            match act:
+                case Say():
+                    peer.send(act.frames)
+                case Hang():
+                    peer.close(act.code, act.text)
+                case Cut():
+                    peer.abort()
+                case Freeze():
+                    peer.freeze(act.frozen)
+                case Beat():
+                    peer.ping()
 
 
 async def until_stopped(simulator: Simulator, announce: Callable[[Simulator], None]) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from itertools import count
 from typing import Protocol
 from urllib.parse import parse_qsl
 
@@ -52,9 +53,12 @@ class Host(Protocol):
 
 
 class Peer(WSListener):
-    """One connected client."""
+    """One connected client. `number` is its own for as long as the process lives."""
+
+    numbers = count(1)
 
     def __init__(self, host: Host, target: str, backlog_max: int) -> None:
+        self.number = next(self.numbers)
         self.host = host
         self.target = target
         self.backlog_max = backlog_max

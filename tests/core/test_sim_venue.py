@@ -1,0 +1,104 @@
+"""The simulated venue without a socket: what each input leads to, on a literal clock."""
+
+import json
+from collections.abc import Sequence
+
+import pytest
+
+from truetape.app.dialects import dialect
+from truetape.app.sim import counterpart
+from truetape.core.sim.faults import parse
+from truetape.core.sim.listing import listings
+from truetape.core.sim.market import Market
+from truetape.core.sim.venue import Act, Beat, Cut, Freeze, Hang, Say, Venue
+
+T0 = 1_780_000_000_000_000_000
+SECOND = 1_000_000_000
+BOOK = b'{"method":"subscribe","params":{"channel":"book","symbol":["BTC/USDT","ETH/USDT"]}}'
+
+
+def venue(name: str = "kraken", rate: float = 1000, *faults: str, seed: int = 3) -> Venue:
+    kind = counterpart(name)
+    market = Market(listings(2, seed, kind.size_decimals), dialect(name).native, seed, T0, history=True)
+    return Venue(kind, market, T0, rate=rate, faults=parse(faults), seed=seed)
+
+
+def ticks(sim: Venue, seconds: float, start: float = 0.0) -> list[Act]:
+    """Turns every 2 ms, from `start` on."""
+    first = T0 + round(start * SECOND)
+    return [act for n in range(round(seconds * 500)) for act in sim.tick(first + n * SECOND // 500)]
+
+
+def said(acts: Sequence[Act], client: int) -> list[bytes]:
+    return [frame for act in acts if isinstance(act, Say) and act.client == client for frame in act.frames]
+
+
+def test_each_client_is_told_what_it_asked_for() -> None:
+    sim = venue()
+    assert said(sim.opened(1, "/v2", T0), 1)
+    sim.opened(2, "/v2", T0)
+    answers = said(sim.received(1, BOOK, T0), 1)
+    assert sum(b'"snapshot","data"' in frame for frame in answers) == 2
+    acts = ticks(sim, 1)
+    assert said(acts, 1)
+    assert all(frame == b'{"channel":"heartbeat"}' for frame in said(acts, 2))
+    assert 900 < sim.counts.messages <= 1000
+    sim.gone(1, T0)
+    assert not said(ticks(sim, 1, 1), 1)
+    assert sim.received(1, BOOK, T0) == []
+
+
+def test_same_seed_and_inputs_same_words() -> None:
+    runs = []
+    for _ in range(2):
+        sim = venue("binance", 500, "drop-delta~0.1", "close-1006@0.7s")
+        acts = sim.opened(1, "/stream?streams=btcusdt@depth/ethusdt@trade", T0)
+        runs.append(acts + ticks(sim, 1))
+    assert runs[0] == runs[1] and said(runs[0], 1)
+
+
+def test_what_was_missed_beyond_a_quarter_of_a_second_is_skipped_and_counted() -> None:
+    sim = venue(rate=100)
+    sim.tick(T0 + 10 * SECOND)
+    assert sim.counts.late > 900 and sim.counts.messages <= 30
+
+
+@pytest.mark.parametrize(
+    ("fault", "acts"),
+    [
+        ("close-1006", [Cut(1), Cut(2)]),
+        ("close-1011", [Hang(1, 1011), Hang(2, 1011)]),
+        ("half-open", [Freeze(1, True), Freeze(2, True)]),
+    ],
+)
+def test_faults_of_connections_concern_each(fault: str, acts: list[Act]) -> None:
+    sim = venue("kraken", 0, f"{fault}@1s")
+    for client in (1, 2):
+        sim.opened(client, "/v2", T0)
+    assert ticks(sim, 1) == []
+    assert sim.tick(T0 + SECOND) == acts
+
+
+def test_a_frozen_client_is_told_nothing_until_it_thaws() -> None:
+    sim = venue("kraken", 1000, "half-open@1s=2")
+    sim.opened(1, "/v2", T0)
+    sim.received(1, BOOK, T0)
+    ticks(sim, 1)
+    assert ticks(sim, 2, 1) == [Freeze(1, True)]
+    assert sim.received(1, BOOK, T0 + 2 * SECOND) == []
+    acts = sim.tick(T0 + 3 * SECOND)
+    assert acts[0] == Freeze(1, False) and said(acts, 1)
+
+
+def test_a_venue_that_pings_does() -> None:
+    sim = venue("binance", 0)
+    sim.opened(1, "/ws", T0)
+    assert [act for act in ticks(sim, 21) if isinstance(act, Beat)] == [Beat(1), Beat(1)]
+
+
+def test_http_is_the_market_as_it_was_told() -> None:
+    sim = venue("binance")
+    sim.opened(1, "/ws/btcusdt@depth", T0)
+    last = json.loads(said(ticks(sim, 1), 1)[-1])["u"]
+    body = json.loads(sim.http("/api/v3/depth", {"symbol": "BTCUSDT"}, T0 + SECOND).body)
+    assert body["lastUpdateId"] == last
