@@ -186,6 +186,7 @@ OFFENCES = {
     "io/store/__init__.py": "",
     "io/store/journal.py": "from truetape.io.obs import metrics\nimport picows\nimport uvloop",  # io_rooms, picows, loop
     "app/live.py": "import aiohttp\nimport zstandard\nimport typer\nimport pydantic",  # aiohttp, storage, terminal, uninvited
+    "app/hours.py": "import pandas",  # calendars
 }
 CLEAN = {
     "core/law.py": "import math\nimport msgspec",
@@ -198,6 +199,8 @@ CLEAN = {
     "io/net/__init__.py": "",
     "io/net/driver.py": "import picows\nfrom truetape.io import clock\nfrom truetape.io.obs import log",
     "io/net/http.py": "import aiohttp",
+    "io/hours/__init__.py": "",
+    "io/hours/child.py": "import exchange_calendars",
     "io/store/__init__.py": "",
     "io/store/journal.py": "import crc32c, zstandard",
     "app/cli/__init__.py": "",
