@@ -120,7 +120,7 @@ def test_pings_count_as_messages_and_are_never_held_back() -> None:
     world.take(world.session.opened(T0))
     for second in range(1, 30):
         world.until(second)
-        world.session.ponged(1000)
+        world.session.ponged(1000, world.now)
         world.hear()
     pings = [at for at, effect in world.did if isinstance(effect, Send) and b'"ping"' in effect.data]
     assert pings == [float(i) for i in range(1, 30)] and world.times(Ping) == [float(i) for i in range(2, 30, 2)]
@@ -361,8 +361,8 @@ def test_pongs_alone_keep_the_link() -> None:
     world = World(books(1), timing(ping_every_s=2, pong_within_s=2)).open()
     for beat in range(1, 100):
         world.until(2 * beat + 0.5)
-        world.session.ponged(500_000_000)
-    assert world.closes() == [] and world.session.rtt_ns == 500_000_000
+        world.session.ponged(500_000_000, world.now)
+    assert world.closes() == [] and world.session.watch.state.rtt_ns == 500_000_000
 
 
 def test_an_application_ping_tells_round_trip_and_clock_offset() -> None:
@@ -370,11 +370,11 @@ def test_an_application_ping_tells_round_trip_and_clock_offset() -> None:
     world.until(1.0)
     assert world.sent() == [b'{"cmd":"ping"}']
     world.session.alive(T0 + S + 50_000_000 + 7_000_000, True, T0 + S + 100_000_000)
-    assert world.session.rtt_ns == 100_000_000
-    assert world.session.offset_ns == 7_000_000, "the venue's clock is 7 ms ahead of ours"
+    assert world.session.watch.state.rtt_ns == 100_000_000
+    assert world.session.watch.state.offset_ns == 7_000_000, "the venue's clock is 7 ms ahead of ours"
     world.session.alive(T0, False, T0 + 2 * S)
     world.session.alive(T0, True, T0 + 2 * S)
-    assert world.session.offset_ns == 7_000_000, "neither a heartbeat nor a second pong is an answer"
+    assert world.session.watch.state.offset_ns == 7_000_000, "neither a heartbeat nor a second pong is an answer"
 
 
 def test_silence_closes_after_dead_after_s() -> None:
@@ -647,7 +647,7 @@ def weather(script: dict[str, Any]) -> Callable[[World], list[tuple[int, Callabl
             elif isinstance(effect, Close) and chance < 0.8:
                 due.append((after(0, 3), lambda: session.state != "WAITING" and session.lost("gone", world.now)))
             elif isinstance(effect, Ping) and chance < 0.8:
-                due.append((after(0, 1), lambda: session.ponged(1)))
+                due.append((after(0, 1), lambda: session.ponged(1, world.now)))
             elif isinstance(effect, Send) and chance < 0.1:
                 due.append((after(0, 1), lambda: world.take(session.rejected(Rejected("rate_limit", "no"), world.now))))
             elif isinstance(effect, Send) and chance < 0.7:

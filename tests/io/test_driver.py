@@ -408,10 +408,10 @@ async def test_our_pings_measure_the_round_trip_and_a_stray_pong_does_not() -> N
     async with venue(stray) as (_, url), driven(url, ping_every_s=0.3) as rig:
         await frames(rig, 1)
         assert rig.kept.of(record.SAMPLED) == []
-        assert rig.session.rtt_ns == -1
+        assert rig.session.watch.state.rtt_ns == -1
         await rig.kept.until(lambda: rig.kept.of(record.SAMPLED))
-        assert 0 < rig.session.rtt_ns < 1e9
-        assert rig.kept.of(record.SAMPLED)[0][3:] == ("pong", rig.session.rtt_ns)
+        assert 0 < rig.session.watch.state.rtt_ns < 1e9
+        assert rig.kept.of(record.SAMPLED)[0][3:] == ("pong", rig.session.watch.state.rtt_ns)
 
 
 @pytest.mark.parametrize("parts", [1, 3], ids=["in one frame", "in fragments"])

@@ -84,8 +84,10 @@ def _connection(link: Any) -> dict[str, Any]:
         "url": link.url,
         "state": session.state,
         "reason": redact(session.reason),  # a venue may repeat what it was sent
-        "rtt_ms": round(session.rtt_ns / MS, 3) if session.rtt_ns >= 0 else None,
-        "offset_ms": round(session.offset_ns / MS, 3) if session.offset_ns is not None else None,
+        "rtt_ms": round(session.watch.state.rtt_ns / MS, 3) if session.watch.state.rtt_ns >= 0 else None,
+        "offset_ms": round(session.watch.state.offset_ns / MS, 3)
+        if session.watch.state.offset_ns is not None
+        else None,
         "reconnects": session.reconnects,
         "frames": link.counts.frames,
         "errors": link.counts.errors,

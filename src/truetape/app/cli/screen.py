@@ -187,10 +187,11 @@ def connections(gateway: Gateway) -> Table:
         session = link.session
         if session is None:
             continue
+        rtt = session.watch.state.rtt_ns
         p50, p99 = link.delay.percentile(0.5), link.delay.percentile(0.99)
         table.add_row(
             link.source, Text(session.state, style=COLOURS.get(session.state, "red")),
-            _number(session.rtt_ns / 1e6 if session.rtt_ns >= 0 else None), _number(p50 / 1e6 if p50 is not None else None),
+            _number(rtt / 1e6 if rtt >= 0 else None), _number(p50 / 1e6 if p50 is not None else None),
             _number(p99 / 1e6 if p99 is not None else None), f"{link.counts.frames:,}", str(link.counts.errors), str(session.reconnects),
         )  # fmt: skip
     return table

@@ -12,6 +12,7 @@ from msgspec import Struct
 from truetape.core.feed.acks import AcksState
 from truetape.core.feed.pace import PaceState
 from truetape.core.feed.venue import Want
+from truetape.core.feed.watch import WatchState
 
 State: TypeAlias = Literal["IDLE", "DIALING", "OPEN", "WAITING", "STOPPED"]
 
@@ -20,10 +21,6 @@ class Due(Struct):
     """When each thing is next due, ns; 0 never."""
 
     dial: int = 0  # waiting: dial; dialing or hung up: the driver never answered
-    ping: int = 0
-    app_ping: int = 0
-    pong: int = 0
-    patience: int = 0  # no link is judged before
 
 
 class SessionState(Struct, array_like=True):
@@ -35,11 +32,9 @@ class SessionState(Struct, array_like=True):
     reconnects: int
     opened_at: int
     last_rx: int
-    rtt_ns: int
-    offset_ns: int | None
     garbage: int
     draws: int
-    pinged: int
+    watch: WatchState
     due: Due
     wants: list[Want]
     acks: AcksState

@@ -4,7 +4,7 @@
 
 The registry of wants is the only truth: whatever happened, an opened connection is asked for all of them again. Outputs are
 effects (`model.effect`); the driver in `io.net` applies them. Next door: `venue.py` speaks the dialect; `pace.py` and `acks.py` keep the
-venue's limit and what it confirmed, `due.py` the times; the pump routes what was decoded.
+venue's limit and what it confirmed, `watch.py` whether the link lives; the pump routes what was decoded.
 """
 
 from __future__ import annotations
@@ -19,14 +19,13 @@ from truetape.core.feed.acks import Acks
 from truetape.core.feed.due import Due, SessionState, State
 from truetape.core.feed.pace import WAIT_MAX_S, Pace
 from truetape.core.feed.venue import Accepted, Dialect, Limits, Rejected, Want
+from truetape.core.feed.watch import STALL, Watch
 from truetape.model.effect import Close, Effect, Open, Ping, Send
 from truetape.model.reason import remedy
 
 SECOND = 1_000_000_000
 GARBAGE_MAX = 20
 """Undecodable frames in a row before we hang up."""
-STALL = SECOND // 2
-"""A tick so late was held up, and so may be the reading of what came: links are judged so much later, not at once."""
 ASKS_MAX = 4
 """Times a subscription is asked for on one connection before it is opened anew."""
 
@@ -70,13 +69,11 @@ class Session:
         self.reconnects = 0
         self.opened_at = 0
         self.last_rx = 0
-        self.rtt_ns = -1
-        self.offset_ns: int | None = None
         self.garbage = 0
         limits: Limits = dialect.limits
         app_ping = timing.app_ping_every_s if timing.app_ping_every_s >= 0 else limits.ping_every_s
-        self._app_ping_every = _ns(app_ping)
-        self._dead_after = _ns(timing.dead_after_s if timing.dead_after_s >= 0 else limits.dead_after_s)
+        dead_after = timing.dead_after_s if timing.dead_after_s >= 0 else limits.dead_after_s
+        self.watch = Watch(_ns(timing.ping_every_s), _ns(timing.pong_within_s), _ns(app_ping), _ns(dead_after))
         self._pace = Pace(timing.messages_per_s if timing.messages_per_s >= 0 else limits.messages_per_s)
         self._acks = Acks(_ns(timing.ack_within_s))
         self._random = random
@@ -84,7 +81,6 @@ class Session:
         self._wants: dict[tuple[str, str], Want] = {(want.channel, want.raw): want for want in wants}
         self._outbox: deque[bytes] = deque()
         self._due = Due()
-        self._pinged = 0  # when the application ping left that is not answered yet
 
     # -- what is wanted -------------------------------------------------------------------------------------------------
 
@@ -167,8 +163,7 @@ class Session:
         self.opened_at = self.last_rx = now
         self.garbage = 0
         self._forget()
-        self._due.ping = now + _ns(self.timing.ping_every_s) if self.timing.ping_every_s else 0
-        self._due.app_ping = now + self._app_ping_every if self._app_ping_every else 0
+        self.watch.opened(now)
         return self._ask(self.wants, now)
 
     def lost(self, reason: str, now: int, *, code: int = 0, retry_after_s: float = -1.0) -> None:
@@ -196,7 +191,7 @@ class Session:
         self._outbox.clear()
         self._acks.clear()
         self._pace.renew()
-        self._pinged = 0
+        self.watch.closed()
         self._due = Due()
 
     def _wait(self, first_at_once: bool, retry_after_s: float) -> int:
@@ -224,8 +219,8 @@ class Session:
     def save(self) -> SessionState:
         """All that later states and messages depend on."""
         return SessionState(
-            self.state, self.reason, self.attempts, self.reconnects, self.opened_at, self.last_rx, self.rtt_ns, self.offset_ns,
-            self.garbage, self._draws, self._pinged, self._due, self.wants, self._acks.save(), list(self._outbox),
+            self.state, self.reason, self.attempts, self.reconnects, self.opened_at, self.last_rx,
+            self.garbage, self._draws, self.watch.state, self._due, self.wants, self._acks.save(), list(self._outbox),
             self._pace.save(),
         )  # fmt: skip
 
@@ -233,8 +228,7 @@ class Session:
         """Put a fresh session back as it was saved, its luck included."""
         self.state, self.reason, self.attempts = saved.state, saved.reason, saved.attempts
         self.reconnects, self.opened_at, self.last_rx = saved.reconnects, saved.opened_at, saved.last_rx
-        self.rtt_ns, self.offset_ns, self.garbage = saved.rtt_ns, saved.offset_ns, saved.garbage
-        self._pinged, self._due = saved.pinged, saved.due
+        self.garbage, self.watch.state, self._due = saved.garbage, saved.watch, saved.due
         self._wants = {(want.channel, want.raw): want for want in saved.wants}
         self._acks.load(saved.acks)
         self._outbox = deque(saved.outbox)
@@ -245,18 +239,15 @@ class Session:
 
     # -- what the venue says --------------------------------------------------------------------------------------------
 
-    def ponged(self, rtt_ns: int) -> None:
+    def ponged(self, rtt_ns: int, now: int) -> None:
         """A pong came for our ping."""
-        self.rtt_ns = rtt_ns
-        self._due.pong = 0
+        self.last_rx = now
+        self.watch.ponged(rtt_ns, now)
 
     def alive(self, ts: int, pong: bool, now: int) -> None:
         """The venue answered our application ping, or beat its heart."""
-        if pong and self._pinged:
-            self.rtt_ns = now - self._pinged
-            if ts:
-                self.offset_ns = ts - (now - self.rtt_ns // 2)
-            self._pinged = 0
+        if pong:
+            self.watch.answered(ts, now)
 
     def undecodable(self, now: int) -> list[Effect]:
         """A frame could not be read; many in a row, and we hang up."""
@@ -308,10 +299,8 @@ class Session:
             return due.dial or None
         if self.state != "OPEN":
             return None
-        pong = max(due.pong, due.patience) if due.pong else 0
-        silence = max(self.last_rx + self._dead_after, due.patience) if self._dead_after else 0
         sends = self._pace.free_at if self._outbox else 0
-        times = (due.ping, due.app_ping, pong, silence, sends, self._acks.deadline)
+        times = (*self.watch.times(self.last_rx), sends, self._acks.deadline)
         return min([at for at in times if at], default=None)
 
     def tick(self, now: int) -> list[Effect]:
@@ -326,36 +315,22 @@ class Session:
         if self.state != "OPEN":
             return []
         if now - (self.deadline or now) > STALL:
-            due.patience = now + STALL
-        if now < due.patience:
-            return self._beat(now)
-        if due.pong and now >= due.pong:
-            if not self._heard_since_ping():
-                return self._hang_up(f"dead_link: nothing within {self.timing.pong_within_s:g} s of a ping", now)
-            due.pong = 0  # the link lives, even if its pongs do not
-        if self._dead_after and now - self.last_rx >= self._dead_after:
-            return self._hang_up(f"silence: nothing for {self._dead_after / SECOND:g} s", now)
+            self.watch.held_up(self.last_rx, now)
+        if why := self.watch.dead(self.last_rx, now):
+            return self._hang_up(why, now)
         return self._beat(now)
 
-    def _heard_since_ping(self) -> bool:
-        """Whether any bytes came after the ping whose pong is awaited."""
-        return self.last_rx > self._due.pong - _ns(self.timing.pong_within_s)
-
     def _beat(self, now: int) -> list[Effect]:
-        due = self._due
         effects: list[Effect] = []
-        if due.ping and now >= due.ping:
-            due.ping = now + _ns(self.timing.ping_every_s)
-            if self.timing.pong_within_s and (not due.pong or self._heard_since_ping()):
-                due.pong = now + _ns(self.timing.pong_within_s)
-            self._pace.pinged(now)
-            effects.append(Ping(self.source))
-        if due.app_ping and now >= due.app_ping:
-            due.app_ping = now + self._app_ping_every
-            if (data := self.dialect.ping()) is not None:
-                self._pinged = now
-                self._pace.pinged(now)
+        for beat in self.watch.beats(self.last_rx, now):
+            if beat == "ping":
+                effects.append(Ping(self.source))
+            elif (data := self.dialect.ping()) is not None:
+                self.watch.asked(now)
                 effects.append(Send(self.source, data))
+            else:
+                continue
+            self._pace.pinged(now)
         if self._acks.deadline and now >= self._acks.deadline:
             late = self._acks.late(now)
             if late and max(late.values()) >= ASKS_MAX:

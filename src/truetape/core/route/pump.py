@@ -183,8 +183,7 @@ class Pump:
         """A pong answered our protocol ping."""
         link = self.links[source]
         if link.session is not None:
-            link.session.last_rx = now
-            link.session.ponged(rtt_ns)
+            link.session.ponged(rtt_ns, now)
         return self._drain()
 
     def hole(self, now: int, why: str) -> list[Effect]:
