@@ -52,7 +52,7 @@ class FeedConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ack_within_s: Seconds | None = None
     backoff_first_s: Seconds | None = None
     backoff_max_s: Seconds | None = None
-    jitter: Annotated[float, Meta(ge=0, le=1)] | None = None
+    jitter: Annotated[float, Meta(ge=0, le=1)] | Literal["full"] | None = None
     attempts_max: Count | None = None
     healthy_after_s: Seconds | None = None
     handshake_s: Seconds | None = None

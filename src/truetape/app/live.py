@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from pathlib import Path
+from random import SystemRandom
 from typing import Any, Literal, Self
 
 import truetape
@@ -55,7 +56,10 @@ class Gateway:
         self.config = config
         self.name = name
         self.feeds: list[Feed] = resolve_all(config)
-        self.pump = Pump(self.feeds, seed=config.seed, now=clock())
+        self.seed = config.seed or SystemRandom().getrandbits(
+            48
+        )  # two gateways that were cut off together must not dial together
+        self.pump = Pump(self.feeds, seed=self.seed, now=clock())
         self.journal: Journal | None = None
         self.boxes: dict[Mailbox, list[Asked]] = {}
         self.started = clock()
@@ -159,13 +163,13 @@ class Gateway:
             listed = await fetch_lists([self._by_name[name] for name in wanted], self._dialing)
             self.feeds = resolve_all(self.config, listed)
             self._by_name = {feed.name: feed for feed in self.feeds}
-            self.pump = Pump(self.feeds, seed=self.config.seed, now=clock())
+            self.pump = Pump(self.feeds, seed=self.seed, now=clock())
 
     def _record(self, how: JournalConfig) -> None:
         self.journal = Journal(
             how.dir, header=Origin(
                 version=truetape.__version__, venues=[feed.venue for feed in self.feeds], config=encode_feeds(self.feeds),
-                seed=self.config.seed,
+                seed=self.seed,
             ),
             checkpoint=lambda: checkpoint.save(self.pump), clock=clock, flush_ms=round(how.flush_ms), segment_bytes=how.segment_bytes,
             retain_bytes=how.retain_bytes, backlog_bytes=how.backlog_bytes,

@@ -39,7 +39,7 @@ def feed_record(pump: Pump, item: Record) -> None:
         case Tick():
             pump.tick(item.now)
         case Fetched():
-            pump.fetched(item.source, item.ref, item.status, item.body, item.now)
+            pump.fetched(item.source, item.ref, item.status, item.body, item.now, item.retry_after_s)
         case Opened():
             pump.opened(item.source, item.now)
         case Lost():

@@ -39,13 +39,17 @@ class Sent(Struct, frozen=True, gc=False, array_like=True, tag=SENT):
 
 
 class Fetched(Struct, frozen=True, gc=False, array_like=True, tag=FETCHED):
-    """An HTTP answer: `status` 0 where none came. `ref` is what the request was for, as the effect `Fetch` named it."""
+    """An HTTP answer: `status` 0 where none came. `ref` is what the request was for, as the effect `Fetch` named it.
+
+    `retry_after_s` is the venue's own time until the next request, -1 where it gave none (and in tapes older than the field).
+    """
 
     source: str
     now: int
     ref: str
     status: int
     body: bytes
+    retry_after_s: float = -1.0
 
 
 class Lost(Struct, frozen=True, gc=False, array_like=True, tag=LOST):

@@ -32,7 +32,7 @@ MEANING = {
     "ack_within_s": "an unconfirmed subscription is asked for again, four times in all",
     "backoff_first_s": "first wait after a failed dial; doubles",
     "backoff_max_s": "the longest wait",
-    "jitter": "share by which waits vary: 0.3 is ±30 %",
+    "jitter": 'share by which waits vary: 0.3 is ±30 %; "full": anything from nothing to the wait',
     "attempts_max": "dials before giving up; 0: no limit",
     "healthy_after_s": "a connection that lived so long starts the waits anew",
     "handshake_s": "WebSocket handshake",
@@ -59,7 +59,7 @@ def config(defaults: bool) -> int:
         return 2
     print("# truetape: every key with its default; what is commented out is optional.")
     print("# Environment variables override: TRUETAPE_JOURNAL__DIR, TRUETAPE_FEEDS__KRAKEN__DEPTH.\n")
-    print("# seed = 0                                  # of all jitter\n")
+    print("# seed = 0                                  # of all jitter; 0: another for each start\n")
     _table("[[feeds]]", FeedConfig, live=("venue", "symbols", "channels", "depth", "profile"))
     _table(
         "[journal]                                   # leave the table out: nothing is recorded",

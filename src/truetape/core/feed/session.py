@@ -16,6 +16,7 @@ from random import Random
 from msgspec import Struct
 
 from truetape.core.feed.acks import Acks
+from truetape.core.feed.backoff import Backoff, Jitter
 from truetape.core.feed.due import Due, SessionState, State
 from truetape.core.feed.pace import WAIT_MAX_S, Pace
 from truetape.core.feed.venue import Accepted, Dialect, Limits, Rejected, Want
@@ -40,7 +41,7 @@ class Timing(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ack_within_s: float = 5.0
     backoff_first_s: float = 0.5
     backoff_max_s: float = 30.0
-    jitter: float = 0.3
+    jitter: Jitter = 0.3
     attempts_max: int = 0  # 0: no limit
     healthy_after_s: float = 10.0
     handshake_s: float = 10.0
@@ -65,7 +66,6 @@ class Session:
         self.timing = timing
         self.state: State = "IDLE"
         self.reason = ""
-        self.attempts = 0
         self.reconnects = 0
         self.opened_at = 0
         self.last_rx = 0
@@ -76,13 +76,17 @@ class Session:
         self.watch = Watch(_ns(timing.ping_every_s), _ns(timing.pong_within_s), _ns(app_ping), _ns(dead_after))
         self._pace = Pace(timing.messages_per_s if timing.messages_per_s >= 0 else limits.messages_per_s)
         self._acks = Acks(_ns(timing.ack_within_s))
-        self._random = random
-        self._draws = 0
+        self._backoff = Backoff(timing.backoff_first_s, timing.backoff_max_s, timing.jitter, random)
         self._wants: dict[tuple[str, str], Want] = {(want.channel, want.raw): want for want in wants}
         self._outbox: deque[bytes] = deque()
         self._due = Due()
 
     # -- what is wanted -------------------------------------------------------------------------------------------------
+
+    @property
+    def attempts(self) -> int:
+        """Dials since the last period of health."""
+        return self._backoff.attempts
 
     @property
     def wants(self) -> list[Want]:
@@ -149,7 +153,7 @@ class Session:
     def start(self, now: int) -> list[Effect]:
         """Dial for the first time, or again after a wait."""
         self.state = "DIALING"
-        self.attempts += 1
+        self._backoff.attempts += 1
         # the driver has its own dial and handshake limits; this one only guards against a driver that never answers
         self._due.dial = now + _ns(self.timing.dial_s + self.timing.handshake_s + 5)
         return [Open(self.source, self.url)]
@@ -172,7 +176,7 @@ class Session:
         if self.state == "OPEN":
             self.reconnects += 1
         if healthy:
-            self.attempts = 0
+            self._backoff.attempts = 0
         ended = self.reason if self.state in ("OPEN", "STOPPED") else ""  # set where we hung up ourselves
         cure = remedy(ended.partition(":")[0]) if ended else "backoff"
         self.reason = f"{ended}; {reason}" if ended and reason not in ended else ended or reason
@@ -184,7 +188,8 @@ class Session:
             self.state = "STOPPED"
             return
         self.state = "WAITING"
-        self._due.dial = now + self._wait(cure == "retry_now" or healthy, retry_after_s)
+        wait = self._backoff.wait(cure == "retry_now" or healthy, retry_after_s)
+        self._due.dial = max(now + wait, self._pace.held)  # a pause that the venue asked for is one for dials too
 
     def _forget(self) -> None:
         """What belonged to the last connection is void."""
@@ -193,18 +198,6 @@ class Session:
         self._pace.renew()
         self.watch.closed()
         self._due = Due()
-
-    def _wait(self, first_at_once: bool, retry_after_s: float) -> int:
-        """How long to wait: the venue's own time if it gave one; a first attempt within 250 ms; else doubling, with jitter."""
-        self._draws += 1
-        chance = self._random.random()
-        if retry_after_s >= 0:
-            return _ns(min(retry_after_s, WAIT_MAX_S) + chance * self.timing.jitter)
-        if first_at_once and self.attempts == 0:
-            return _ns(chance * 0.25)
-        doubled = self.timing.backoff_first_s * 2 ** min(max(self.attempts - 1, 0), 30)
-        most = self.timing.backoff_max_s / (1 + self.timing.jitter)  # so that no jitter leads beyond the cap
-        return _ns(min(most, doubled) * (1 + self.timing.jitter * (2 * chance - 1)))
 
     def stop(self, reason: str) -> list[Effect]:
         """End for good."""
@@ -220,22 +213,20 @@ class Session:
         """All that later states and messages depend on."""
         return SessionState(
             self.state, self.reason, self.attempts, self.reconnects, self.opened_at, self.last_rx,
-            self.garbage, self._draws, self.watch.state, self._due, self.wants, self._acks.save(), list(self._outbox),
+            self.garbage, self._backoff.draws, self.watch.state, self._due, self.wants, self._acks.save(), list(self._outbox),
             self._pace.save(),
         )  # fmt: skip
 
     def load(self, saved: SessionState) -> None:
         """Put a fresh session back as it was saved, its luck included."""
-        self.state, self.reason, self.attempts = saved.state, saved.reason, saved.attempts
+        self.state, self.reason = saved.state, saved.reason
         self.reconnects, self.opened_at, self.last_rx = saved.reconnects, saved.opened_at, saved.last_rx
         self.garbage, self.watch.state, self._due = saved.garbage, saved.watch, saved.due
         self._wants = {(want.channel, want.raw): want for want in saved.wants}
         self._acks.load(saved.acks)
         self._outbox = deque(saved.outbox)
         self._pace.load(saved.pace)
-        for _ in range(saved.draws - self._draws):
-            self._random.random()
-        self._draws = saved.draws
+        self._backoff.load(saved.attempts, saved.draws)
 
     # -- what the venue says --------------------------------------------------------------------------------------------
 

@@ -318,7 +318,8 @@ class Driver:
         how = self.dialing(effect.source)
         answer = await self._getter.get(effect.url, ssl_context=how.ssl_context, proxy=how.proxy)
         now = clock()
-        self.append((record.FETCHED, effect.source, now, effect.ref, answer.status, answer.body), len(answer.body) + 64)
+        row = (record.FETCHED, effect.source, now, effect.ref, answer.status, answer.body, answer.retry_after_s)
+        self.append(row, len(answer.body) + 72)
         if answer.status != 200:
             why = answer.body[:200].decode("utf-8", "replace")
             self.log("fetch failed", source=effect.source, ref=effect.ref, status=answer.status, why=why)
