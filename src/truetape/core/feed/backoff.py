@@ -58,7 +58,7 @@ class Backoff:
 
     def _doubled(self, chance: float) -> float:
         doublings = min(max(self.attempts - 1, 0), 30)
-        doubled = self._first_s * 2**doublings
+        doubled = self._first_s * (1 << doublings)
         if self._jitter == "full":
             return chance * min(self._most_s, doubled)
         most = self._most_s / (1 + self._jitter)  # so that no jitter leads beyond the cap
