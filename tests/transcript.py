@@ -196,7 +196,7 @@ class Player:
             match effect:
                 case Ping():
                     if self.options.get("pong") != "off" or self.lenient:
-                        self.did(self.pump.ponged(effect.source, ROUND_TRIP, world.now))
+                        self.did(self.pump.sampled(effect.source, "pong", ROUND_TRIP, world.now))
                 case Send():
                     world.sent.setdefault(effect.source, deque()).append(effect)
                 case _:

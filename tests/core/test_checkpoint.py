@@ -84,7 +84,7 @@ def apply(pump: Pump, item: record.Record) -> list[Effect]:
         case record.Lost():
             return pump.lost(item.source, item.reason, item.now, item.code, item.retry_after_s)
         case record.Sampled():
-            return pump.ponged(item.source, int(item.value), item.now)
+            return pump.sampled(item.source, item.name, item.value, item.now)
         case record.Command():
             return pump.command(item.body, item.now)
         case record.Hole():

@@ -122,3 +122,29 @@ def test_a_state_survives_its_checkpoint() -> None:
     one.beats(T0, T0 + 2 * S)
     kept = msgspec.msgpack.decode(msgspec.msgpack.encode(one.state), type=WatchState)
     assert kept == one.state and kept.pong == T0 + 4 * S
+
+
+# A send buffer that does not empty
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_a_link_that_takes_nothing_is_dead_though_it_talks(profile: str) -> None:
+    ping, pong = PROFILES[profile]
+    random = Random(7)
+    for _ in range(200):
+        one, now, died = watch(ping, pong), T0, T0 + round(random.uniform(0, 30) * S)
+        while True:
+            now = max(now, one.times(now)[0]) + round(random.uniform(0, 0.02) * S)
+            assert one.dead(now, now) == "", "bytes come in all the time"
+            one.beats(now, now)
+            if why := one.unsent(5000 + (now - T0) // S if now >= died else 0, now):
+                break
+        assert (now - died) <= (ping + pong + 0.5) * S
+        assert why.startswith("dead_link: nothing could be written for")
+
+
+def test_a_link_that_takes_little_lives() -> None:
+    one = watch(2, 2)
+    for step in range(100):
+        assert one.unsent(100_000 - step, T0 + step * 2 * S) == ""
+    assert one.unsent(0, T0 + 200 * S) == "" and one.unsent(50, T0 + 202 * S) == ""

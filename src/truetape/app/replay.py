@@ -44,14 +44,14 @@ def feed_record(pump: Pump, item: Record) -> None:
             pump.opened(item.source, item.now)
         case Lost():
             pump.lost(item.source, item.reason, item.now, item.code, item.retry_after_s)
-        case Sampled() if item.name == "pong":
-            pump.ponged(item.source, int(item.value), item.now)
+        case Sampled():
+            pump.sampled(item.source, item.name, item.value, item.now)
         case Command():
             pump.command(item.body, item.now)
         case Hole():
             pump.hole(item.now, item.why)
         case _:
-            pass  # Sent is evidence, not input; other samples judge nothing yet
+            pass  # Sent is evidence, not input
 
 
 class Player:

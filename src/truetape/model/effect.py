@@ -22,7 +22,10 @@ class Send(Struct, frozen=True, gc=False):
 
 
 class Ping(Struct, frozen=True, gc=False):
-    """Write a protocol ping; its pong comes back as `Sampled(name="pong")` with the round trip in ns."""
+    """Write a protocol ping; its pong comes back as `Sampled(name="pong")` with the round trip in ns.
+
+    Where bytes waited for the socket before it, that comes back at once, as `Sampled(name="unsent")`.
+    """
 
     source: str
 

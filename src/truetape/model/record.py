@@ -70,7 +70,7 @@ class Tick(Struct, frozen=True, gc=False, array_like=True, tag=TICK):
 
 
 class Sampled(Struct, frozen=True, gc=False, array_like=True, tag=SAMPLED):
-    """A measurement that judgement may use: a pong's round trip (`pong`, ns), resident memory (`rss`, bytes), loop lag."""
+    """A measurement that judgement may use: a pong's round trip (`pong`, ns), bytes that wait for a socket (`unsent`), resident memory."""
 
     source: str
     now: int

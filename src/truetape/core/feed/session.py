@@ -231,9 +231,14 @@ class Session:
     # -- what the venue says --------------------------------------------------------------------------------------------
 
     def ponged(self, rtt_ns: int, now: int) -> None:
-        """A pong came for our ping."""
+        """A pong came for our ping of `rtt_ns` ago; -1 where it does not say which."""
         self.last_rx = now
         self.watch.ponged(rtt_ns, now)
+
+    def unsent(self, waiting: int, now: int) -> list[Effect]:
+        """So many bytes waited for the socket when a ping was written; where none of them leaves for too long, we hang up."""
+        why = self.watch.unsent(waiting, now) if self._stands else ""
+        return self._hang_up(why, now) if why else []
 
     def alive(self, ts: int, pong: bool, now: int) -> None:
         """The venue answered our application ping, or beat its heart."""

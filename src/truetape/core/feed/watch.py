@@ -64,6 +64,8 @@ class WatchState(Struct, array_like=True):
     patience: int = 0  # no link is judged before
     patient_at: int = -1  # the last byte when patience was last granted: it is granted once for each silence
     asked: int = 0  # when the application ping left that is not answered yet
+    unsent: int = 0  # bytes that waited for the socket at the last ping
+    stuck: int = 0  # since when none of them left; 0: they do
     rtt_ns: int = -1
     offset_ns: int | None = None
     pings: Pings = field(default_factory=Pings)
@@ -96,10 +98,24 @@ class Watch:
     # -- answers --------------------------------------------------------------------------------------------------------
 
     def ponged(self, rtt_ns: int, now: int) -> None:
-        """A pong came for our ping of `rtt_ns` ago."""
-        self.state.rtt_ns = rtt_ns
+        """A pong came for our ping of `rtt_ns` ago; -1 where it does not say which."""
         self.state.pong = 0
-        self.state.pings.answer(now - rtt_ns, rtt_ns)
+        if rtt_ns >= 0:
+            self.state.rtt_ns = rtt_ns
+            self.state.pings.answer(now - rtt_ns, rtt_ns)
+
+    def unsent(self, waiting: int, now: int) -> str:
+        """When a ping was written, so many bytes waited before it. Why the link is to be given up: none left since a ping long ago."""
+        on = self.state
+        if not waiting:
+            on.stuck = 0
+        elif not on.stuck or waiting < on.unsent:
+            on.stuck = now
+        on.unsent = waiting
+        # pings find it on their grid: a ping that comes a little early is not to cost a whole turn
+        if not on.stuck or not self.pong_within or now - on.stuck < self.pong_within - self.ping_every // 4:
+            return ""
+        return f"dead_link: nothing could be written for {(now - on.stuck) / SECOND:.1f} s, {waiting} bytes wait"
 
     def answered(self, ts: int, now: int) -> None:
         """The venue answered our application ping; `ts` is its clock, 0 where it says none."""

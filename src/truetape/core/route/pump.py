@@ -179,11 +179,17 @@ class Pump:
                 self.judge.tell(stream.enter("SYNCING", f"connection lost: {reason}", now))
         return self._drain()
 
-    def ponged(self, source: str, rtt_ns: int, now: int) -> list[Effect]:
-        """A pong answered our protocol ping."""
-        link = self.links[source]
-        if link.session is not None:
-            link.session.ponged(rtt_ns, now)
+    def sampled(self, source: str, name: str, value: float, now: int) -> list[Effect]:
+        """A measurement: `pong` (the round trip, ns; -1 where the pong does not say of which ping), `unsent` (bytes that wait for a socket).
+
+        Others judge nothing.
+        """
+        link = self.links.get(source)
+        if link is not None and link.session is not None:
+            if name == "pong":
+                link.session.ponged(int(value), now)
+            elif name == "unsent":
+                self._effects += link.session.unsent(int(value), now)
         return self._drain()
 
     def hole(self, now: int, why: str) -> list[Effect]:

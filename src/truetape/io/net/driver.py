@@ -177,14 +177,15 @@ class Driver:
         self._after(self.pump.lost(source, reason, now, code, retry_after_s), now)
         self.log("connection lost", source=source, reason=reason)
 
-    def ponged(self, line: Line) -> None:
-        """A pong for our ping; one that nobody asked for says nothing."""
-        if not line.pinged:
-            return
+    def ponged(self, line: Line, rtt: int) -> None:
+        """A pong for our ping of `rtt` ns ago; -1 where it does not say which."""
+        self._sampled(line.source, "pong", float(rtt))
+
+    def _sampled(self, source: str, name: str, value: float) -> None:
+        """A measurement that judgement uses."""
         now = clock()
-        rtt, line.pinged = now - line.pinged, 0
-        self.append((record.SAMPLED, line.source, now, "pong", float(rtt)), 48)
-        self._after(self.pump.ponged(line.source, rtt, now), now)
+        self.append((record.SAMPLED, source, now, name, value), 48)
+        self._after(self.pump.sampled(source, name, value, now), now)
 
     def _after(self, effects: list[Effect], now: int) -> None:
         if effects:
@@ -280,9 +281,12 @@ class Driver:
 
     def _ping(self, effect: Ping) -> None:
         line = self._lines.get(effect.source)
-        if line is not None and line.transport is not None:
-            line.pinged = clock()
-            line.transport.send_ping(b"")
+        if line is None or line.transport is None:
+            return
+        waiting, before = line.ping(clock()), line.unsent
+        line.unsent = waiting
+        if waiting or before:  # a ping that cannot leave is known by what it stands behind
+            self._sampled(line.source, "unsent", float(waiting))
 
     def _hang_up(self, effect: Close) -> None:
         line = self._lines.get(effect.source)

@@ -31,6 +31,8 @@ CONTROL_MAX = 125
 FRAME = record.FRAME
 FRAGMENTS_MAX = 65_536
 """Of one message. Empty ones cost the sender two bytes and us sixty."""
+PINGS_MAX = 64
+"""Unanswered pings whose times are kept."""
 BYE = WSCloseCode.OK
 
 
@@ -46,7 +48,9 @@ class Line(WSListener):
         self.parts: list[bytes] = []
         self.size = 0
         self.alive = True
-        self.pinged = 0
+        self.unsent = 0  # bytes that waited for the socket at the last ping
+        self._pings: dict[bytes, int] = {}  # what each ping carried that is not answered yet -> when it was written
+        self._count = 0
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         self.transport = transport
@@ -71,7 +75,7 @@ class Line(WSListener):
                 return
             kind = frame.msg_type
             if kind is PONG:
-                self.driver.ponged(self)
+                self._ponged(frame)
             elif kind is CLOSE:
                 self._closed(transport, frame)
             elif kind in (TEXT, BINARY, CONTINUATION):
@@ -97,6 +101,34 @@ class Line(WSListener):
                 data, self.parts = b"".join(self.parts) + data, []
             self.size = 0
             self.driver.message(self.source, data, frame.last_in_buffer)
+
+    def ping(self, now: int) -> int:
+        """Write a protocol ping; returns how many bytes still wait for the socket, its own left out: what it stands behind."""
+        assert self.transport is not None, "only lines that stand are pinged"
+        waiting = int(self.transport.underlying_transport.get_write_buffer_size())
+        self._count += 1
+        if len(self._pings) >= PINGS_MAX:
+            del self._pings[next(iter(self._pings))]
+        mark = b"%d" % self._count
+        self._pings[mark] = now
+        self.transport.send_ping(mark)
+        return waiting
+
+    def _ponged(self, frame: WSFrame) -> None:
+        """A pong; one that nobody asked for says nothing. One may answer several pings (RFC 6455, 5.5.3)."""
+        if not self._pings:
+            return
+        mark = frame.get_payload_as_bytes()
+        sent = self._pings.get(mark)
+        if sent is None:  # it answers no ping in particular, but somebody wrote it
+            self.driver.ponged(self, -1)
+            return
+        now = clock()
+        for earlier in list(self._pings):
+            del self._pings[earlier]
+            if earlier == mark:
+                break
+        self.driver.ponged(self, now - sent)
 
     def _breach(self, code: WSCloseCode, what: str) -> None:
         self.end(code)
