@@ -183,7 +183,8 @@ class Player:
                 self.expect(step)
 
     def source(self, number: int) -> str:
-        return f"{self.transcript.venue}-{number}"
+        """The transcript's connections are counted over all addresses, in the order of its wants."""
+        return list(self.pump.links)[number - 1]
 
     def is_open(self, number: int) -> bool:
         link = self.pump.links.get(self.source(number))

@@ -61,6 +61,8 @@ class FeedConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     messages_per_s: Annotated[float, Meta(ge=0, le=10_000)] | None = None
     connections: Count = 0
     symbols_per_connection: Count = 0
+    subscriptions_max: Count = 0
+    rates: str = ""
 
 
 PROFILES: dict[str, dict[str, float]] = {

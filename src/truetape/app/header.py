@@ -1,4 +1,5 @@
-"""What a journal's header keeps of the configuration: the feeds as they were resolved, enough to build the pump again, nothing secret."""
+"""What a journal's header keeps of the configuration: the feeds as they were resolved and laid out, enough to build the pump again, nothing
+secret. The layout is kept, not made anew: a tape must not change its meaning when the rule of spreading does."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from truetape.app.dialects import Names, dialect
-from truetape.core.feed.plan import Feed
+from truetape.core.feed.plan import Feed, Part
 from truetape.core.feed.session import Timing
 from truetape.core.feed.venue import Want
 
@@ -27,6 +28,10 @@ class KeptFeed(Struct, frozen=True):
     by_url: bool
     per_connection: int
     depth: int
+    plan: str = ""
+    connections: int = 0
+    subscriptions_max: int = 0
+    parts: tuple[Part, ...] = ()
 
 
 def encode_feeds(feeds: Sequence[Feed]) -> bytes:
@@ -34,7 +39,7 @@ def encode_feeds(feeds: Sequence[Feed]) -> bytes:
     rows = [
         KeptFeed(
             feed.name, feed.label, feed.venue, feed.url, feed.rest_url, feed.wants, dict(feed.names), feed.timing, feed.by_url,
-            feed.per_connection, feed.depth,
+            feed.per_connection, feed.depth, feed.plan, feed.connections, feed.subscriptions_max, feed.parts,
         )
         for feed in feeds
     ]  # fmt: skip
@@ -50,7 +55,7 @@ def decode_feeds(config: bytes) -> list[Feed]:
         feeds.append(
             Feed(
                 row.name, row.label, row.venue, kind, row.url, row.rest_url, row.wants, names, row.timing, row.by_url,
-                row.per_connection, row.depth,
+                row.per_connection, row.depth, row.plan, row.connections, row.subscriptions_max, row.parts,
             )
         )  # fmt: skip
     return feeds

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from truetape.app.config import Config, ConfigError, FeedConfig, timing
 from truetape.app.dialects import Names, UnknownVenue, dialect
+from truetape.app.rates import Rates, of_feed, read
 from truetape.app.secrets import redact
-from truetape.core.feed.plan import Feed
+from truetape.core.feed.plan import Feed, Impossible, lay
 from truetape.core.feed.venue import Dialect, Want
 from truetape.io.net.dial import Dialing
 from truetape.io.net.http import Getter
@@ -73,8 +76,8 @@ def wants(feed: FeedConfig, kind: type[Dialect], url: str, listed: Sequence[Inst
     return list(rows.values())
 
 
-def resolve_feed(feed: FeedConfig, listed: Sequence[Instrument] = ()) -> Feed:
-    """A configured feed made ready for the pump. Raises ConfigError."""
+def resolve_feed(feed: FeedConfig, listed: Sequence[Instrument] = (), measured: Rates | None = None) -> Feed:
+    """A configured feed made ready for the pump and laid out; `measured` overrules the rates that it names. Raises ConfigError."""
     try:
         kind = dialect(feed.venue)
     except UnknownVenue as error:
@@ -89,19 +92,29 @@ def resolve_feed(feed: FeedConfig, listed: Sequence[Instrument] = ()) -> Feed:
     asked = wants(feed, kind, url, listed)
     for want in asked:
         names[want.raw] = want.symbol
-    per_connection = feed.symbols_per_connection
-    if feed.connections:
-        symbols = len({want.raw for want in asked})
-        per_connection = min(per_connection or symbols, -(-symbols // feed.connections))
-    return Feed(
+    made = Feed(
         feed.name, feed.label or kind.name, feed.venue, kind, url, feed.rest_url or kind.rest_url, tuple(asked), names, timing(feed),
-        feed.subscribe == "url", per_connection, feed.depth,
+        feed.subscribe == "url", feed.symbols_per_connection, feed.depth, feed.plan, feed.connections, feed.subscriptions_max,
     )  # fmt: skip
+    try:
+        rates = measured if measured is not None else read(Path(feed.rates)) if feed.rates else {}
+        return replace(made, parts=lay(made, of_feed(rates, made)))
+    except Impossible as error:
+        raise ConfigError(f"feed {feed.name}: {error}") from None
 
 
-def resolve_all(config: Config, listed: dict[str, list[Instrument]] | None = None) -> list[Feed]:
-    """Every feed; two feeds may not carry the same symbol under the same label. Raises ConfigError."""
-    feeds = [resolve_feed(feed, (listed or {}).get(feed.name, [])) for feed in config.feeds]
+def resolve_all(
+    config: Config, listed: dict[str, list[Instrument]] | None = None, measured: Rates | None = None
+) -> list[Feed]:
+    """Every feed; two feeds may not carry the same symbol under the same label, nor have connections of the same name. Raises ConfigError."""
+    feeds = [resolve_feed(feed, (listed or {}).get(feed.name, []), measured) for feed in config.feeds]
+    names: dict[str, str] = {}
+    for feed in feeds:
+        for part in feed.parts:
+            if names.setdefault(part.name, feed.name) != feed.name:
+                raise ConfigError(
+                    f"feeds {names[part.name]!r} and {feed.name!r} would both have a connection {part.name!r}; rename one of them"
+                )
     owners: dict[tuple[str, str, str], str] = {}
     for feed in feeds:
         for want in feed.wants:

@@ -11,7 +11,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Raw, Struct
 
-from truetape.core.feed.venue import Price, Size, Want, WholeLevel
+from truetape.core.feed.venue import Plan, Price, Size, Want, WholeLevel
 from truetape.model.event import Level
 from truetape.model.instrument import Instrument
 
@@ -37,21 +37,14 @@ Millis = Annotated[int, Meta(ge=0, lt=9_223_372_036_855)]
 """Milliseconds whose nanoseconds fit 64 bits."""
 
 
-class Plan(Struct, frozen=True):
-    """What a plan buys (en/pricing.md); Enterprise's numbers are its least."""
-
-    subscriptions: int
-    connections: int
-    rest_per_min: int
-    channels: tuple[str, ...] = ("ticker", "quote", "book", "trade")
-
-
 PLANS: Mapping[str, Plan] = {
-    "free": Plan(5, 1, 30, ("ticker", "quote")),
+    "free": Plan(5, 1, 30, ("ticker", "quote", "bar")),
     "basic": Plan(50, 1, 60),
     "pro": Plan(300, 3, 600),
     "enterprise": Plan(5000, 10, 1800),
 }
+"""en/pricing.md (36cb4b6, read 2026-11). It does not say whether its "concurrent subscriptions" are a connection's or the key's; here they
+are a connection's. Enterprise's numbers are its least."""
 
 
 class Row(Struct, gc=False):

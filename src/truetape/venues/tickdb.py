@@ -63,6 +63,7 @@ class Dialect:
     # the quick start pings each second; the server's own patience and the pace of commands are not documented
     limits = feed.Limits(wants_per_message=50, messages_per_s=5, ping_every_s=1, dead_after_s=10)
     rule = feed.Rule(snapshot="whole")
+    plans = PLANS
 
     def __init__(self, label: str, names: Mapping[str, str], url: str) -> None:
         self.label = label

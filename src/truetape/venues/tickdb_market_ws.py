@@ -79,6 +79,7 @@ class Dialect:
     rest_url = "https://api.tickdb.ai"
     limits = feed.Limits(wants_per_message=50, messages_per_s=20)  # each want is a message of its own
     rule = feed.Rule(snapshot="whole")
+    plans = wire.PLANS
 
     def __init__(self, label: str, names: Mapping[str, str], url: str) -> None:
         self.label = label

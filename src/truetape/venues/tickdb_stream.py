@@ -87,6 +87,7 @@ class Dialect:
     rest_url = "https://api.tickdb.ai"
     limits = feed.Limits(wants_per_message=50, messages_per_s=5, ping_every_s=25, dead_after_s=60)
     rule = feed.Rule(snapshot="whole", numbers="range")
+    plans = wire.PLANS
 
     def __init__(self, label: str, names: Mapping[str, str], url: str) -> None:
         self.label = label

@@ -62,6 +62,27 @@ def check(config: Annotated[Path, typer.Argument(help="a TOML file")], json: AsJ
 
 
 @app.command()
+def plan(
+    config: Annotated[Path, typer.Argument(help="a TOML file")],
+    rates: Annotated[
+        Optional[Path],  # noqa: UP045  typer
+        typer.Option(
+            help="balance by these: a tape's folder, what `truetape status --json` printed, or a file of --save"
+        ),
+    ] = None,
+    save: Annotated[
+        Optional[Path],  # noqa: UP045  typer
+        typer.Option(help='write the rates here; a feed then names the file: rates = "…"'),
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Show which connections a configuration needs, what each carries, and how much room the limits leave."""
+    from truetape.app.cli import plan as room
+
+    raise typer.Exit(room.plan(config, rates, save, json))
+
+
+@app.command()
 def watch(
     symbols: Annotated[list[str], typer.Argument(help="VENUE:SYMBOL …, such as kraken:BTC-USD")],
     config: Annotated[Optional[Path], typer.Option(help="take the feeds' settings from this file")] = None,  # noqa: UP045  typer

@@ -51,6 +51,15 @@ class Limits(Struct, frozen=True):
     fetches_per_s: float = 5.0
 
 
+class Plan(Struct, frozen=True):
+    """What one of the venue's plans buys: connections, subscriptions on each, requests, and which channels of ours (empty: all)."""
+
+    subscriptions: int
+    connections: int
+    rest_per_min: int = 0
+    channels: tuple[str, ...] = ()
+
+
 class Rule(Struct, frozen=True):
     """How the venue's book messages are numbered and checked.
 
@@ -139,7 +148,10 @@ class Endpoint(Struct, frozen=True):
 
 
 class Dialect(Protocol):
-    """What module `truetape.venues.<name>` offers under the name `Dialect`; all members are needed."""
+    """What module `truetape.venues.<name>` offers under the name `Dialect`; all members are needed.
+
+    A venue that sells plans has them in `plans: Mapping[str, Plan]`, smallest first; see `plans`.
+    """
 
     name: str
     hosts: tuple[str, ...]
@@ -195,3 +207,9 @@ class Dialect(Protocol):
     @staticmethod
     def decode_instruments(body: bytes) -> list[Instrument]:
         """The instruments of that answer. Raises as `decode`."""
+
+
+def plans(dialect: type[Dialect]) -> Mapping[str, Plan]:
+    """The plans that a venue sells, smallest first; most sell none."""
+    found: Mapping[str, Plan] = getattr(dialect, "plans", {})
+    return found
