@@ -14,6 +14,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from truetape.core.route import shed
 from truetape.core.route.mailbox import Mailbox, Mode
 from truetape.core.route.modes import conflate, disconnect, drop_newest, drop_oldest, max_age
 from truetape.core.route.router import Pattern, Router, Topic
@@ -297,6 +298,14 @@ class Gateway(RuleBasedStateMachine):
     def take_all(self, which: int) -> None:
         while self.read(self.consumers[which % len(self.consumers)], 100):
             pass
+
+    @rule(want=st.sampled_from((1, 600, 2_000, 1_000_000)), superseded=st.booleans())
+    def memory_is_short(self, want: int, superseded: bool) -> None:
+        boxes = [consumer.box for consumer in self.consumers]
+        before = sum(box.dropped for box in boxes)
+        events, size = shed.relieve(boxes, want, self.now, superseded=superseded)
+        assert sum(box.dropped for box in boxes) - before >= events  # settling may drop for the bound, too
+        assert (events > 0) == (size > 0)
 
     def read(self, consumer: Consumer, most: int) -> int:
         box = consumer.box

@@ -1,16 +1,85 @@
-"""The garbage collector kept out of the hot path while gateways run, and given back as it was when the last one ends."""
+"""The garbage collector kept out of the hot path while gateways run, and given back as it was when the last one ends.
+
+What lives at the start is frozen, and automatic collections come late: the hot path makes no cycles. The young generations are looked
+through by hand at the beats, when little has gathered; the old one when the process has been idle for seconds, or memory is short.
+Every pause is timed, whoever asked for it.
+
+Next door: `pulse.py` calls `beat`; `status.py` shows `pauses`.
+"""
 
 from __future__ import annotations
 
 import gc
+from typing import Any
 
-_WHILE_RUNNING = (200_000, 100, 1000)
+from truetape.io.clock import now as clock
+
+_WHILE_RUNNING = (50_000, 100, 1000)
+QUIET, IDLE = 0.5, 0.1
+"""Shares of the processor that were used since the last beat: below, there is time for a young collection; for an old one."""
+IDLE_BEATS = 20
+"""So many idle beats in a row (5 s) before the old generation is looked through, and as many before the next time."""
+YOUNG = 500
+"""Fewer new containers are not worth a look."""
+
 _running = 0
 _before = (0, 0, 0)
 
 
+class Pauses:
+    """How long collections held everything up. One for the process: there is one collector."""
+
+    __slots__ = ("_began", "collections", "longest_ns", "total_ns")
+
+    def __init__(self) -> None:
+        self._began = 0
+        self.longest_ns = self.total_ns = 0
+        self.collections = [0, 0, 0]
+
+    def __call__(self, phase: str, info: dict[str, Any]) -> None:
+        """gc: a collection begins or ends."""
+        if phase == "start":
+            self._began = clock()
+        elif self._began:
+            pause = clock() - self._began
+            self.total_ns += pause
+            self.longest_ns = max(self.longest_ns, pause)
+            self.collections[info["generation"]] += 1
+
+    def begin(self) -> None:
+        """Count anew."""
+        self.__init__()  # type: ignore[misc]  # the same counters, from nothing
+
+
+pauses = Pauses()
+
+
+class Calm:
+    """Collections at quiet moments, decided at each beat from the share of the processor that was used since the last."""
+
+    __slots__ = ("_idle",)
+
+    def __init__(self) -> None:
+        self._idle = 0
+
+    def beat(self, share: float) -> None:
+        """Use a quiet moment."""
+        self._idle = self._idle + 1 if share < IDLE else 0
+        if self._idle >= IDLE_BEATS:
+            self._idle = 0
+            collect()
+        elif share < QUIET and gc.get_count()[0] > YOUNG:
+            gc.collect(0)
+
+
+def collect() -> None:
+    """Everything that was not frozen; what survives is frozen too, so that the next time is as short."""
+    gc.collect()
+    gc.freeze()
+
+
 def begin() -> None:
-    """What lives now is not looked at again; collections come late, for the hot path makes no cycles."""
+    """What lives now is not looked at again."""
     global _running, _before
     if not _running:
         _before = gc.get_threshold()
@@ -18,6 +87,9 @@ def begin() -> None:
     _running += 1
     gc.collect()
     gc.freeze()
+    if _running == 1:
+        pauses.begin()
+        gc.callbacks.append(pauses)
 
 
 def end() -> None:
@@ -25,5 +97,6 @@ def end() -> None:
     global _running
     _running -= 1
     if not _running:
+        gc.callbacks.remove(pauses)
         gc.set_threshold(*_before)
         gc.unfreeze()

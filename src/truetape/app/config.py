@@ -89,7 +89,7 @@ class ControlConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 
 class MemoryConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What the process may use."""
+    """What the process may use; near it the guard sheds, at it the process is begun anew."""
 
     budget_mb: Annotated[int, Meta(ge=32, le=1 << 20)] = 512
 
@@ -102,6 +102,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     control: ControlConfig | None = None
     memory: MemoryConfig = field(default_factory=MemoryConfig)
     seed: int = 0
+    loop_lag_ms: Annotated[float, Meta(ge=1, le=60_000)] = 100.0
 
 
 def timing(feed: FeedConfig) -> Timing:

@@ -10,7 +10,6 @@ Everything runs on the caller's event loop: one pump, one driver, one TaskGroup.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -21,6 +20,7 @@ import truetape
 from truetape.app import calm, secrets, tls
 from truetape.app.config import Config, ConfigError, FeedConfig, JournalConfig, load, parse
 from truetape.app.header import encode_feeds
+from truetape.app.pulse import Pulse
 from truetape.app.status import status
 from truetape.app.subscription import Closed, Subscription
 from truetape.app.symbols import fetch_lists, resolve_all
@@ -28,6 +28,7 @@ from truetape.app.view import BookView, NotLive
 from truetape.app.wants import Asked, Wants
 from truetape.core.feed.health import Stream
 from truetape.core.feed.plan import Feed
+from truetape.core.guard import Restarts
 from truetape.core.route import checkpoint
 from truetape.core.route.mailbox import Mailbox, Mode
 from truetape.core.route.modes import drop_oldest
@@ -38,9 +39,6 @@ from truetape.io.obs import log
 from truetape.io.serve.control import ControlServer
 from truetape.io.store.journal import Journal, Origin
 
-SECOND = 1_000_000_000
-BEAT_S = 0.25
-LAGS = 40
 OPERATOR = "the control socket"
 """Who holds what was subscribed over the control socket."""
 
@@ -70,11 +68,13 @@ class Gateway:
         self._open = AsyncExitStack()
         self._consumers = 0
         self._flush: asyncio.TimerHandle | None = None
-        self._pulse: asyncio.TimerHandle | None = None
-        self._lags: deque[int] = deque([0], maxlen=LAGS)
-        self._tape_state = "ok"
         self.on_drain: Callable[[], None] = self._stop
-        self.driver: Driver  # these three are made on entry
+        self.on_restart: Callable[[str], None] = _no_restart
+        """Told why, when memory is at its budget and shedding did not help. Ending the program is its owner's to decide: by default
+        this is only logged, and told to all consumers."""
+        self.restarts = Restarts()  # for their memory, before this process
+        self.driver: Driver  # these four are made on entry
+        self.pulse: Pulse
         self._wants: Wants
         self._loop: asyncio.AbstractEventLoop
 
@@ -113,8 +113,9 @@ class Gateway:
             self._open.push_async_callback(control.close)
         calm.begin()
         self._open.callback(calm.end)
-        self._beat(clock())
-        self._open.callback(self._rest)
+        self.pulse = Pulse(self, self._loop)
+        self._open.callback(self.pulse.end)
+        self.pulse.begin()
         self._group = asyncio.TaskGroup()
         await self._group.__aenter__()
         self._group.create_task(self._drive())
@@ -181,31 +182,6 @@ class Gateway:
         """Hand the batch to the writer, each `flush_ms`."""
         journal.commit(clock())
         self._flush = self._loop.call_later(every_s, self._commit, journal, every_s)
-
-    def _beat(self, due: int) -> None:
-        """See how late the loop comes to what is due, and what became of the tape."""
-        now = clock()
-        self._lags.append(now - due)
-        if self.journal is not None:
-            self._tell_of_the_tape(self.journal)
-        self._pulse = self._loop.call_later(BEAT_S, self._beat, now + round(BEAT_S * SECOND))
-
-    def _rest(self) -> None:
-        if self._pulse is not None:
-            self._pulse.cancel()
-
-    @property
-    def loop_lag_ns(self) -> int:
-        """The longest of the last ten seconds: how late the event loop came to what was due."""
-        return max(0, *self._lags)
-
-    def _tell_of_the_tape(self, journal: Journal) -> None:
-        """What became of the tape is said once, when it changes."""
-        found = journal.status()
-        if found.state != self._tape_state:
-            self._tape_state = found.state
-            say = log.info if found.state == "ok" else log.warning
-            say(f"journal {found.state}", reason=found.reason, holes=found.holes, missing=found.missing)
 
     def _seal(self, journal: Journal) -> None:
         if self._flush is not None:
@@ -335,6 +311,11 @@ class Gateway:
             "ok": True,
             "subscriptions": [f"{kind} {venue}:{symbol}" for kind, venue, symbol in (one.pattern for one in asked)],
         }
+
+
+def _no_restart(reason: str) -> None:
+    """In somebody else's program nothing is ended for its memory."""
+    log.warning("over the memory budget", reason=reason, hint="set Gateway.on_restart, or raise [memory] budget_mb")
 
 
 def _log(event: str, **fields: Any) -> None:

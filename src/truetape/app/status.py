@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -18,15 +16,6 @@ if TYPE_CHECKING:
 
 MS = 1_000_000
 SECOND = 1_000_000_000
-
-
-def rss_mb() -> float:
-    """Resident memory of this process now, MB (Linux), else its peak."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-        return pages * resource.getpagesize() / 1e6
-    except (OSError, ValueError, IndexError):
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
 
 
 def status(gateway: Gateway) -> dict[str, Any]:
@@ -47,8 +36,7 @@ def status(gateway: Gateway) -> dict[str, Any]:
             for box in gateway.boxes
         ],
         "journal": msgspec.to_builtins(gateway.journal.status()) if gateway.journal is not None else None,
-        "memory": {"rss_mb": round(rss_mb(), 1), "budget_mb": gateway.config.memory.budget_mb},
-        "loop_lag_ms": round(gateway.loop_lag_ns / MS, 3),
+        **gateway.pulse.report(),
         "cpu_s": round(cpu_s(), 3),
         "clock_drift_ms": round(drift_ns() / MS, 3),
     }

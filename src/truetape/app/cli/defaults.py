@@ -49,7 +49,7 @@ MEANING = {
     "retain_bytes": "oldest closed segments go beyond this; 0: keep all",
     "backlog_bytes": "what may wait for the disk; beyond, a Hole and never a stall",
     "socket": "Unix socket, mode 0600: status, subscribe, unsubscribe, drain",
-    "budget_mb": "resident memory; status shows it beside what is used, nothing is shed yet",
+    "budget_mb": "resident memory: tidies from 80 %, sheds from 90 %, begins anew at it; see docs/pressure.md",
 }
 EXAMPLES = {"venue": '"kraken"', "symbols": '["BTC-USD", "ETH-USD"]'}
 
@@ -61,7 +61,10 @@ def config(defaults: bool) -> int:
         return 2
     print("# truetape: every key with its default; what is commented out is optional.")
     print("# Environment variables override: TRUETAPE_JOURNAL__DIR, TRUETAPE_FEEDS__KRAKEN__DEPTH.\n")
-    print("# seed = 0                                  # of all jitter; 0: another for each start\n")
+    print("# seed = 0                                  # of all jitter; 0: another for each start")
+    print(
+        "# loop_lag_ms = 100                         # the loop so late: told in a Status (loop_lag), and when it is over\n"
+    )
     _table("[[feeds]]", FeedConfig, live=("venue", "symbols", "channels", "depth", "profile"))
     _table(
         "[journal]                                   # leave the table out: nothing is recorded",

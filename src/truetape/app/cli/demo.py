@@ -15,12 +15,11 @@ from msgspec import Struct
 from rich.console import Console
 from rich.live import Live
 
-from truetape.app import secrets
+from truetape.app import memory, secrets
 from truetape.app.cli import screen
 from truetape.app.cli.run import loop_factory
 from truetape.app.config import Config, parse
 from truetape.app.live import Closed, Gateway, Subscription
-from truetape.app.status import rss_mb
 from truetape.core.feed.delay import Histogram
 from truetape.core.route.modes import conflate, drop_oldest, max_age
 from truetape.io.clock import now as clock
@@ -135,7 +134,7 @@ def summary(gateway: Gateway, meter: Meter, began: int) -> dict[str, Any]:
         "books_live": sum(stream.state == "LIVE" for stream in books),
         "books": len(books),
         "ledger_balanced": all(box.ledger().balanced for box in gateway.boxes),
-        "rss_mb": round(rss_mb(), 1),
+        "rss_mb": round(memory.rss() / 1e6, 1),
     }
 
 

@@ -10,13 +10,17 @@ from typing import Any
 
 import msgspec
 
-from truetape.app import secrets, tls
+from truetape.app import restart, secrets, tls
 from truetape.app.config import load
 from truetape.app.live import Gateway, open_gateway
 from truetape.app.symbols import resolve_all
 from truetape.core.feed.plan import connections
+from truetape.io.clock import now as clock
 from truetape.io.obs import log
 from truetape.io.serve.control import ask
+
+AGAIN = -1
+"""Ends this process's gateway like 0, and begins the next in its place."""
 
 
 def loop_factory() -> asyncio.AbstractEventLoop:
@@ -29,12 +33,16 @@ def loop_factory() -> asyncio.AbstractEventLoop:
 
 
 def run(path: Path) -> int:
-    """Until SIGTERM (0) or Ctrl-C (130)."""
+    """Until SIGTERM (0) or Ctrl-C (130); at its memory budget it drains and begins itself anew."""
     log.setup(secrets.redact)
     secrets.shield_logs()
     gateway = open_gateway(path)
+    gateway.restarts = restart.before()
     with asyncio.Runner(loop_factory=loop_factory) as runner:
-        return runner.run(_serve(gateway))
+        code = runner.run(_serve(gateway))
+    if code == AGAIN:
+        restart.again(gateway.pulse.guard.restarts.after(clock()))
+    return code
 
 
 async def _serve(gateway: Gateway) -> int:
@@ -50,11 +58,12 @@ async def _serve(gateway: Gateway) -> int:
     loop.set_exception_handler(lambda _loop, context: _bug(context, end))
     async with gateway:
         gateway.on_drain = lambda: end(0)
+        gateway.on_restart = lambda why: end(AGAIN)
         feeds = ", ".join(f"{feed.name} ({len(feed.wants)})" for feed in gateway.feeds)
         journal = gateway.config.journal.dir if gateway.config.journal is not None else "none"
         log.info("started", feeds=feeds, journal=journal, connections=len(gateway.pump.links))
         code = await ended
-        log.info("draining")
+        log.info("draining", then="restarting" if code == AGAIN else "ending")
     log.info("stopped", digest=gateway.pump.digest.value(), events=sum(gateway.pump.digest.counts().values()))
     return code
 

@@ -123,8 +123,14 @@ class Router:
                 self._relieve()
 
     def notify(self, event: Gap | Status) -> None:
-        """Tell everybody who asked for anything of this symbol; of a connection (no channel), for anything of this venue."""
+        """Tell everybody who asked for anything of this symbol; of a connection (no channel), for anything of this venue; of the
+        process (no venue), everybody."""
         symbols = (event.symbol, "*") if event.channel else ("",)
+        if not event.venue:
+            for box in self._asked:
+                box.notice(event)
+                self._stirred[box] = None
+            return
         for box in union(self._listeners.get((v, s), {}) for v in (event.venue, "*") for s in symbols):
             box.notice(event)
             self._stirred[box] = None

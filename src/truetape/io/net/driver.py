@@ -231,6 +231,10 @@ class Driver:
         except Exception as error:  # noqa: BLE001  see `fail`
             self.fail(error)
 
+    def sampled(self, name: str, value: float) -> None:
+        """A measurement of the process itself, kept as evidence: no judgement of the pump depends on it."""
+        self.append((record.SAMPLED, "", clock(), name, float(value)), 48)
+
     def command(self, body: bytes) -> None:
         """An order to the pump, recorded like any input."""
         now = clock()

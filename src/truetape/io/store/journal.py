@@ -135,6 +135,11 @@ class Journal:
         """The number that the next appended record gets."""
         return self._numbered + len(self._batch)
 
+    @property
+    def backlog_bytes(self) -> int:
+        """What waits for the disk."""
+        return self._put_bytes - self._writer.done_bytes + self._size
+
     def append(self, record: Entry, size: int) -> None:
         """Takes one record, in its array form; `size` is about what it takes in bytes. The hot path: a list append."""
         self._batch.append(record)
@@ -179,7 +184,7 @@ class Journal:
             reason=reason,
             flushed_record=writer.flushed,
             next_record=self.next_record,
-            backlog_bytes=self._put_bytes - writer.done_bytes + self._size,
+            backlog_bytes=self.backlog_bytes,
             holes=writer.holes,
             missing=writer.missing,
             segment=writer.segment,

@@ -1,0 +1,37 @@
+"""Resident memory of this process: how much, how much is allowed, and giving free memory back to the system."""
+
+from __future__ import annotations
+
+import ctypes
+import resource
+from functools import cache
+from pathlib import Path
+
+from truetape.app import calm
+
+_STATM = Path("/proc/self/statm")
+_PAGE = resource.getpagesize()
+
+
+def rss() -> int:
+    """Resident bytes now (Linux), else the peak."""
+    try:
+        return int(_STATM.read_bytes().split()[1]) * _PAGE
+    except (OSError, ValueError, IndexError):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def tidy() -> None:
+    """Collect garbage, and let the allocator return what is free; freed events leave holes that it would keep for later."""
+    calm.collect()
+    if (trim := _trim()) is not None:
+        trim(0)
+
+
+@cache
+def _trim() -> ctypes._NamedFuncPointer | None:
+    """glibc's `malloc_trim`; other libraries of C have none."""
+    try:
+        return ctypes.CDLL(None).malloc_trim
+    except (OSError, AttributeError):
+        return None

@@ -1,0 +1,172 @@
+"""The gateway's beat: four times a second, what the process itself is judged by.
+
+How late the loop comes, how much memory is resident and who holds it, what became of the tape, and whether now is a good moment for the
+garbage collector. It measures and carries out; `core/guard.py` and `core/lag.py` judge. Nothing here runs for a message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from truetape.app import memory
+from truetape.app.calm import Calm, pauses
+from truetape.core.guard import Guard, Order, Restart, Shed, Tell, Tidy
+from truetape.core.lag import LagWatch
+from truetape.core.route import shed
+from truetape.io.clock import cpu_s
+from truetape.io.clock import now as clock
+from truetape.io.obs import log
+from truetape.io.store.journal import Journal
+from truetape.model.event import Status
+
+if TYPE_CHECKING:
+    from truetape.app.live import Gateway
+
+MS = 1_000_000
+SECOND = 1_000_000_000
+MB = 1_000_000
+BEAT_S = 0.25
+
+
+class Pulse:
+    """Beats from `begin` to `end`. The gateway's `on_restart` is told why, once, when memory is at its limit and shedding did not help."""
+
+    def __init__(self, gateway: Gateway, loop: asyncio.AbstractEventLoop) -> None:
+        config = gateway.config
+        self.guard = Guard(config.memory.budget_mb * MB, gateway.restarts)
+        self.lag = LagWatch(round(config.loop_lag_ms * MS))
+        self._gateway = gateway
+        self._loop = loop
+        self._calm = Calm()
+        self._cpu_s = cpu_s()
+        self._tape_state = "ok"
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self) -> None:
+        """The first beat is now."""
+        self._beat(clock())
+
+    def end(self) -> None:
+        """No more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _beat(self, due: int) -> None:
+        began = clock()
+        try:
+            self._lag(began - due, began)
+            self._memory(began)
+            if self._gateway.journal is not None:
+                self._tell_of_the_tape(self._gateway.journal)
+            used, self._cpu_s = self._cpu_s, cpu_s()
+            self._calm.beat((self._cpu_s - used) / BEAT_S)
+        except Exception as error:  # noqa: BLE001  a timer would die in silence; the driver ends the gateway with the error
+            self._gateway.driver.fail(error)
+            return
+        self._timer = self._loop.call_later(BEAT_S, self._beat, clock() + round(BEAT_S * SECOND))
+
+    # -- the loop -------------------------------------------------------------------------------------------------------
+
+    def _lag(self, late: int, now: int) -> None:
+        if not (why := self.lag.beat(late, now)):
+            return
+        self._gateway.driver.sampled("loop_lag", late)
+        (log.warning if self.lag.state == "lagging" else log.info)("loop", state=self.lag.state, reason=why)
+        self._tell(self.lag.state.upper(), why, now)
+
+    def _tell(self, state: str, reason: str, now: int) -> None:
+        """A notice about the process itself, for every consumer."""
+        self._gateway.pump.router.notify(Status("", "", "", now, "", state, reason, since=now))
+        self._gateway.driver.wake(now)
+
+    # -- memory ---------------------------------------------------------------------------------------------------------
+
+    def _memory(self, now: int) -> None:
+        rss = memory.rss()
+        if self.guard.wants(rss, now):
+            self._gateway.driver.sampled("rss", rss)
+            self._follow(self.guard.sampled(rss, now), now)
+
+    def _follow(self, orders: Sequence[Order], now: int) -> None:
+        """Carry out, in order. Of the bytes wanted, what an earlier kind freed is not taken again."""
+        freed = 0
+        for order in orders:
+            match order:
+                case Tidy():
+                    memory.tidy()
+                case Shed():
+                    if freed < order.bytes:
+                        count, size = self._shed(order, order.bytes - freed, now)
+                        self.guard.shed(order.kind, count, size)
+                        freed += size
+                case Tell():
+                    (log.info if order.state == "ok" else log.warning)(
+                        "memory", state=order.state, reason=order.reason, shed=self.guard.freed, held=self.held()
+                    )
+                    self._tell("OK" if order.state == "ok" else order.state.upper(), order.reason, now)
+                case Restart():
+                    self._gateway.on_restart(order.reason)
+        if freed:
+            memory.tidy()
+            self._gateway.driver.wake(now)
+
+    def _shed(self, order: Shed, want: int, now: int) -> tuple[int, int]:
+        if order.kind == "history":
+            gaps = self._gateway.pump.gaps
+            count = min(len(gaps), -(-want // shed.GAP))
+            for _ in range(count):
+                gaps.popleft()
+            return count, count * shed.GAP
+        return shed.relieve(list(self._gateway.boxes), want, now, superseded=order.kind == "superseded")
+
+    def held(self) -> dict[str, int]:
+        """Bytes by who declares them, estimated."""
+        gateway = self._gateway
+        return {
+            "mailboxes": sum(map(shed.weigh, gateway.boxes)),
+            "books": shed.weigh_books(gateway.pump.links.values()),
+            "journal": gateway.journal.backlog_bytes if gateway.journal is not None else 0,
+            "history": len(gateway.pump.gaps) * shed.GAP,
+        }
+
+    # -- the tape -------------------------------------------------------------------------------------------------------
+
+    def _tell_of_the_tape(self, journal: Journal) -> None:
+        """What became of the tape is said once, when it changes."""
+        found = journal.status()
+        if found.state != self._tape_state:
+            self._tape_state = found.state
+            say = log.info if found.state == "ok" else log.warning
+            say(f"journal {found.state}", reason=found.reason, holes=found.holes, missing=found.missing)
+
+    # -- for the status -------------------------------------------------------------------------------------------------
+
+    def report(self) -> dict[str, Any]:
+        """The parts of the status that are about the process."""
+        guard, lag = self.guard, self.lag
+        return {
+            "memory": {
+                "rss_mb": round(memory.rss() / MB, 1),
+                "budget_mb": guard.budget // MB,
+                "peak_mb": round(guard.peak / MB, 1),
+                "state": guard.state,
+                "reason": guard.reason,
+                "held_mb": {kind: round(size / MB, 3) for kind, size in self.held().items()},
+                "shed": {kind: {"count": n, "mb": round(size / MB, 3)} for kind, (n, size) in guard.freed.items()},
+                "restarts": guard.restarts.count,
+            },
+            "loop_lag_ms": round(lag.recent / MS, 3),
+            "loop": {
+                "state": lag.state,
+                "since": lag.since,
+                "longest_lag_ms": round(lag.longest / MS, 3),
+                "lagged": lag.times,
+            },
+            "gc": {
+                "longest_pause_ms": round(pauses.longest_ns / MS, 3),
+                "total_pause_ms": round(pauses.total_ns / MS, 3),
+                "collections": list(pauses.collections),
+            },
+        }

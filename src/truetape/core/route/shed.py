@@ -1,0 +1,169 @@
+"""Bytes that lie in mailboxes and books, estimated; and mailboxes made lighter when memory is short.
+
+What is shed is counted as dropped, and a `Lagged(reason="memory")` stands before the next event of the topic; a book of which changes
+were shed comes back whole, as after any loss. An estimate looks at a few events of each box, for it must cost nothing while all is well.
+An event that lies in several boxes counts in each: boxes are compared with each other, and the guard goes by resident memory alone.
+
+Next door: `core/guard.py` orders; `modes.py` sheds for a box's own bound.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from typing import cast
+
+from truetape.core.route.link import Link
+from truetape.core.route.mailbox import OUTSIDE, Item, Key, Lag, Mailbox
+from truetape.model.event import Book, Market, Quote, Ticker
+
+EVENT, LEVEL, HELD_LEVEL, GAP = 280, 112, 170, 400
+"""Bytes of an event beside its levels, of a level in an event, of a level in a book, of a row in a report (CPython 3.11)."""
+LOOKED_AT = 4
+"""Events at each end of a queue that its weight is estimated from."""
+WORK_MAX = 20_000
+"""Events that one order looks at in one box: some 20 ms."""
+
+
+def weight(event: Item) -> int:
+    """About the bytes of one event."""
+    return EVENT + LEVEL * (len(event.bids) + len(event.asks)) if type(event) is Book else EVENT
+
+
+def weigh(box: Mailbox) -> int:
+    """About the bytes that lie in a box."""
+    total = 0
+    for store in (box.front, box.inbox):
+        if count := len(store):
+            few = [*islice(store, LOOKED_AT), *islice(reversed(store), LOOKED_AT)]
+            total += sum(map(weight, few)) * count // len(few)
+    if count := len(box.pending):
+        held = [held.item for held in islice(box.pending.values(), 2 * LOOKED_AT)]
+        total += sum(map(weight, held)) * count // len(held)
+    return total
+
+
+def weigh_books(links: Iterable[Link]) -> int:
+    """About the bytes of all books."""
+    return HELD_LEVEL * sum(
+        sum(stream.sync.book.counts) for link in links for stream in link.books.values() if stream.sync is not None
+    )
+
+
+def relieve(boxes: Sequence[Mailbox], want: int, now: int, *, superseded: bool) -> tuple[int, int]:
+    """Shed about `want` bytes, the heaviest boxes first (of equals the older); returns how many events and bytes went.
+
+    `superseded`: only states that a later one in the same box replaces.
+    """
+    events = freed = 0
+    heaviest = sorted(((weigh(box), -at) for at, box in enumerate(boxes)), reverse=True)
+    for _, at in heaviest:
+        if freed >= want:
+            break
+        box = boxes[-at]
+        if box.closed_reason is not None:
+            continue
+        box.settle(now)
+        count, size = (_thin if superseded else _cut)(box, want - freed)
+        if count:
+            events, freed = events + count, freed + size
+            box.settled = len(box.inbox)
+            box.eager = box.eager or bool(box.broken)
+    return events, freed
+
+
+def _store(box: Mailbox) -> deque[Item]:
+    """Where a box has what may be shed. A conflating box has one event of each topic beside it, and keeps that."""
+    return box.front if box.mode.whole else box.inbox
+
+
+def _thin(box: Mailbox, want: int) -> tuple[int, int]:
+    """Of the oldest, drop books, quotes and tickers that a later one replaces."""
+    store = _store(box)
+    window = [store.popleft() for _ in range(min(len(store), WORK_MAX))]
+    last: dict[Key, int] = {}
+    for at, item in enumerate(window):
+        if _is_state(box, item):
+            last[box.key(cast("Market", item))] = at
+    kept: list[Item] = []
+    lost: dict[Key, int] = {}
+    freed = 0
+    for at, item in enumerate(window):
+        if freed < want and _is_state(box, item) and last[key := box.key(cast("Market", item))] > at:
+            freed += weight(item)
+            lost[key] = lost.get(key, 0) + 1
+        else:
+            kept.append(item)
+    store.extendleft(reversed(kept))
+    _mark(box, lost)
+    return len(window) - len(kept), freed
+
+
+def _is_state(box: Mailbox, item: Item) -> bool:
+    """Whether a later event of the same topic says all that this one does."""
+    return type(item) in (Quote, Ticker) or (type(item) is Book and box.key(item)[0] == "book")
+
+
+def _cut(box: Mailbox, want: int) -> tuple[int, int]:
+    """Drop whatever is oldest. With one change of a book go all that wait of that book."""
+    store = _store(box)
+    passed: list[Item] = []
+    lost: dict[Key, int] = {}
+    freed = looked = 0
+    while store and freed < want and looked < WORK_MAX:
+        looked += 1
+        item = store.popleft()
+        if type(item) is Lag or type(item) in OUTSIDE:
+            passed.append(item)
+            continue
+        freed += weight(item)
+        key = box.key(item)
+        lost[key] = lost.get(key, 0) + 1
+    freed += _follow(box, lost)
+    _mark(box, lost)  # before what was passed: a Lag among it may stand for losses after these
+    if store is box.inbox:
+        box.front.extend(passed)
+    else:
+        store.extend(passed)
+    return sum(lost.values()), freed
+
+
+def _follow(box: Mailbox, lost: dict[Key, int]) -> int:
+    """What waits of books whose changes were cut goes too, in one pass; counted in `lost`. Returns the bytes."""
+    broken = {key for key in lost if key[0] == "book_delta" and not box.mode.whole}
+    if not broken:
+        return 0
+    freed = 0
+    for _ in range(len(box.inbox)):
+        item = box.inbox.popleft()
+        if type(item) is Book and (key := box.key(item)) in broken:
+            lost[key] += 1
+            freed += weight(item)
+        else:
+            box.inbox.append(item)
+    return freed
+
+
+def _mark(box: Mailbox, lost: dict[Key, int]) -> None:
+    """So many of each topic were dropped: a Lag of our own, before all of the topic that still lies here."""
+    if not lost:
+        return
+    ours = {lag.key: lag for lag in box.front if type(lag) is Lag and lag.reason == "memory"}
+    for key, count in lost.items():
+        box.dropped += count
+        lag = ours.get(key)
+        if lag is None:
+            lag = Lag(key, "memory")
+            box.others += 1
+            if box.mode.whole:
+                box.front.appendleft(lag)  # data that a notice released may lie here too
+            else:
+                box.front.append(lag)
+            if box.mode.name != "drop_newest":  # whose later losses lie behind what is kept
+                box.lags.setdefault(key, lag)
+        lag.count += count
+        if key[0] == "book_delta" and not box.mode.whole:
+            box.broken.setdefault(
+                key, lag
+            )  # one that is broken has a Lag behind this one, which calls for the whole book
