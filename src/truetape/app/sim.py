@@ -9,18 +9,22 @@ import asyncio
 import gc
 import importlib
 import signal
+import ssl
 from collections.abc import Callable
+from pathlib import Path
 
 from msgspec import Struct
 
+from truetape.app import cert
 from truetape.app.config import ConfigError
 from truetape.app.dialects import dialect
 from truetape.core.feed.counterpart import Counterpart, Reply
-from truetape.core.sim.faults import Fault
+from truetape.core.sim.act import Act, Beat, Cut, Drip, Freeze, Hang, Say, Swap
+from truetape.core.sim.faults import Fault, check
 from truetape.core.sim.listing import listings
 from truetape.core.sim.loop import Loop
 from truetape.core.sim.market import Market
-from truetape.core.sim.venue import Act, Beat, Cut, Freeze, Hang, Say, Venue
+from truetape.core.sim.venue import Venue
 from truetape.io.clock import now as clock
 from truetape.io.net.server import Peer, port_of, serve
 
@@ -48,6 +52,8 @@ class Options(Struct, frozen=True, kw_only=True):
     history: bool = False
     pregenerate: int = 0
     """Book changes to prepare and play in a loop, for load; 0: live order flow."""
+    tls: str = ""
+    """A folder for the certificates of a simulator with TLS (`app.cert`); empty: without."""
 
 
 def counterpart(venue: str) -> type[Counterpart]:
@@ -66,18 +72,21 @@ class Simulator:
         self.port = options.port
         self._now = now
         kind = self._kind = counterpart(options.venue)
+        check(options.faults, options.venue, kind.wrong, bool(options.tls))
         orders = options.orders or kind.orders
         rows = listings(options.symbols, options.seed, kind.size_decimals, options.venue in SHARES)
         market = Market(rows, dialect(options.venue).native, options.seed, now(), history=options.history)
         self.market = Loop(market, options.pregenerate, orders, now()) if options.pregenerate else market
         self.venue = Venue(
-            kind, self.market, now(), rate=options.rate, orders=orders, key=options.key, faults=options.faults, seed=options.seed
+            kind, self.market, now(), rate=options.rate, orders=orders, key=options.key, faults=options.faults, seed=options.seed,
+            watch=options.history,
         )  # fmt: skip
         self.counts = self.venue.counts
         self.script = self.venue.script
         self._peers: dict[int, Peer] = {}
         self._server: asyncio.Server | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._tls: ssl.SSLContext | None = None
 
     @property
     def symbols(self) -> list[str]:
@@ -87,16 +96,36 @@ class Simulator:
     @property
     def ws(self) -> str:
         """The address for a feed's `url`."""
-        return f"ws://127.0.0.1:{self.port}{self._kind.path}"
+        return f"ws{'s' if self.options.tls else ''}://127.0.0.1:{self.port}{self._kind.path}"
 
     @property
     def rest(self) -> str:
         """The address for a feed's `rest_url`."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"http{'s' if self.options.tls else ''}://127.0.0.1:{self.port}"
+
+    @property
+    def ca_file(self) -> str:
+        """The certificates for a feed's `ca_file`; empty without TLS."""
+        return str(Path(self.options.tls) / "ca.pem") if self.options.tls else ""
+
+    def pin(self, name: str = "first") -> str:
+        """A pin for a feed's `pins`: of the certificate shown first, or of the `second` or `unknown` one."""
+        return cert.pin(Path(self.options.tls), name)
+
+    def _show(self, name: str) -> None:
+        """The certificate for handshakes from now on."""
+        assert self._tls is not None, "a fault that needs TLS was refused without it"
+        self._tls.load_cert_chain(Path(self.options.tls) / f"{name}.pem", Path(self.options.tls) / f"{name}.key")
 
     async def __aenter__(self) -> Simulator:
+        if self.options.tls:
+            cert.make(Path(self.options.tls))
+            self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self._show("first")
         try:
-            self._server = await serve(self, "127.0.0.1", self.port, backlog_max=self.options.backlog_max)
+            self._server = await serve(
+                self, "127.0.0.1", self.port, backlog_max=self.options.backlog_max, tls=self._tls
+            )
         except OSError as error:
             raise ConfigError(
                 f"port: expected one that is free, found {self.port}: {error.strerror or error}"
@@ -119,6 +148,10 @@ class Simulator:
     def http(self, path: str, query: dict[str, str]) -> Reply:
         """A plain GET: the venue's own REST."""
         return self.venue.http(path, query, self._now())
+
+    def refused(self) -> Reply | None:
+        """How a handshake is refused."""
+        return self.venue.refused(self._now())
 
     def opened(self, peer: Peer, target: str) -> None:
         """A client connected."""
@@ -144,6 +177,9 @@ class Simulator:
 
     def _do(self, acts: list[Act]) -> None:
         for act in acts:
+            if isinstance(act, Swap):
+                self._show("second" if act.trusted else "unknown")
+                continue
             peer = self._peers.get(act.client)
             if peer is None:
                 continue  # it left meanwhile
@@ -158,6 +194,8 @@ class Simulator:
                     peer.freeze(act.frozen)
                 case Beat():
                     peer.ping()
+                case Drip():
+                    peer.drip(act.bytes_per_s)
 
 
 async def until_stopped(simulator: Simulator, announce: Callable[[Simulator], None]) -> int:

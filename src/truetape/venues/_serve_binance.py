@@ -24,6 +24,7 @@ from truetape.core.feed.counterpart import (
     Reply,
     Subscribed,
     Unsubscribed,
+    Wrong,
 )
 from truetape.core.feed.write import decimal
 from truetape.venues import _serve_binance_rest as rest
@@ -61,6 +62,11 @@ class Counterpart:
     size_decimals = 5
     ping_every_s = 20.0
     orders = 4
+    wrong = Wrong(
+        word=(b'"depthUpdate"', b'"depthMerge"'), price=(rb'\["([0-9.]+)"', rb"[\1"), numbered=True,
+        limited=b'{"error":{"code":-1003,"msg":"Too many requests; current limit is 5 messages per second."},"id":null}',
+        leaving=b'{"e":"serverShutdown","E":1780000000000}',
+    )  # fmt: skip
 
     def __init__(self, listed: Mapping[str, Listed], key: str = "") -> None:
         self.listed = listed

@@ -26,6 +26,7 @@ from truetape.core.feed.counterpart import (
     Steps,
     Subscribed,
     Unsubscribed,
+    Wrong,
 )
 from truetape.core.feed.write import decimal, rfc3339
 from truetape.venues import _serve_kraken_rest as rest
@@ -102,6 +103,10 @@ class Counterpart:
     size_decimals = 8
     ping_every_s = 0.0
     orders = 1
+    wrong = Wrong(
+        word=(b'"type":"update"', b'"type":"merge"'), price=(rb'"price":([0-9.]+)', rb'"price":"\1"'), summed=True,
+        limited=b'{"error":"Exceeded msg rate","method":"subscribe","success":false}',
+    )  # fmt: skip
 
     def __init__(self, listed: Mapping[str, Listed], key: str = "") -> None:
         self.listed = listed

@@ -24,6 +24,7 @@ from truetape.core.feed.counterpart import (
     Steps,
     Subscribed,
     Unsubscribed,
+    Wrong,
 )
 from truetape.core.feed.write import decimal
 
@@ -70,6 +71,11 @@ class Counterpart:
     size_decimals = 5
     ping_every_s = 0.0
     orders = 3
+    wrong = Wrong(
+        word=(b'"cmd":"depth"', b'"cmd":"merge"'), price=(rb'\["([0-9.]+)"', rb"[\1"),
+        limited=b'{"cmd":"error","code":3001,"message":"rate limit exceeded","data":{"retry_after":5}}',
+        expired=b'{"cmd":"error","code":1001,"message":"API key invalid or expired","data":{}}',
+    )  # fmt: skip
 
     def __init__(self, listed: Mapping[str, Listed], key: str = "") -> None:
         self.listed = listed

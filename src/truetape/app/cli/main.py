@@ -178,7 +178,7 @@ def sim(
     rate: Annotated[float, typer.Option(min=0, help="messages per second in total")] = 100,
     seed: Annotated[int, typer.Option()] = 1,
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one")] = 0,
-    faults: Annotated[str, typer.Option(help="a fault's name, or a file of them")] = "",
+    faults: Annotated[str, typer.Option(help="a fault such as close-1006@10s, a file of them, or list")] = "",
     print_config: Annotated[bool, typer.Option("--print-config", help="print a [[feeds]] stanza for it")] = False,
     pregenerate: Annotated[
         int, typer.Option(min=0, help="for load: prepare so many changes, and play them to and fro")
@@ -186,11 +186,12 @@ def sim(
     key: Annotated[
         str, typer.Option(help="tickdb: the only key that it accepts; a pretended one, no secret of yours")
     ] = "",
+    tls: Annotated[str, typer.Option(help="serve with TLS; a folder for its certificates, made where missing")] = "",
 ) -> None:
     """A simulated venue on loopback, speaking the venue's own protocol."""
     from truetape.app.cli import sim as room
 
-    raise typer.Exit(room.sim(venue, symbols, rate, seed, port, faults, print_config, pregenerate, key))
+    raise typer.Exit(room.sim(venue, symbols, rate, seed, port, faults, print_config, pregenerate, key, tls))
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from truetape.app.config import ConfigError
 from truetape.app.dialects import dialect
 from truetape.app.sim import Options, Simulator, until_stopped
-from truetape.core.sim.faults import BadFault, Fault, parse
+from truetape.core.sim.faults import KNOWN, BadFault, Fault, parse
 
 PORTS = {"binance": 9601, "kraken": 9602, "tickdb": 9603}
 """Where a simulator is expected by a printed config that named no port."""
@@ -27,14 +27,18 @@ def sim(
     rate: Annotated[float, typer.Option(min=0, help="messages per second in total")] = 100,
     seed: Annotated[int, typer.Option()] = 1,
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one")] = 0,
-    faults: Annotated[str, typer.Option(help="a fault such as close-1006@10s, or a file of them")] = "",
+    faults: Annotated[str, typer.Option(help="a fault such as close-1006@10s, a file of them, or list")] = "",
     print_config: Annotated[bool, typer.Option("--print-config", help="print a [[feeds]] stanza for it")] = False,
     pregenerate: Annotated[
         int, typer.Option(min=0, max=1_000_000, help="prepare so many changes and loop them, for load")
     ] = 0,
     key: Annotated[str, typer.Option(help="tickdb: the only API key accepted; without it, any")] = "",
+    tls: Annotated[str, typer.Option(help="serve with TLS; a folder for the certificates")] = "",
 ) -> int:
     """Serve until SIGTERM (0) or Ctrl-C (130). Raises ConfigError for what cannot be simulated."""
+    if faults == "list":
+        sys.stdout.write("".join(f"{name:16} {meaning}\n" for name, meaning in KNOWN.items()))
+        return 0
     options = Options(
         venue=venue,
         symbols=symbols,
@@ -44,11 +48,12 @@ def sim(
         faults=tuple(script(faults)),
         pregenerate=pregenerate,
         key=key,
+        tls=tls,
     )
     if print_config:
         sys.stdout.write(stanza(options))
         return 0
-    simulator = Simulator(options)
+    simulator = _made(options)
     code = uvloop.run(until_stopped(simulator, announce))
     print(account(simulator), file=sys.stderr)
     return code
@@ -67,9 +72,19 @@ def script(text: str) -> list[Fault]:
         raise ConfigError(f"faults: {path}: cannot be read: {error}") from None
 
 
+def _made(options: Options) -> Simulator:
+    """The simulator. Raises ConfigError for a fault that would do nothing on this venue."""
+    try:
+        return Simulator(options)
+    except BadFault as error:
+        raise ConfigError(f"faults: {error}") from None
+
+
 def announce(simulator: Simulator) -> None:
     """The first line of stdout."""
     row = {"venue": simulator.options.venue, "ws": simulator.ws, "rest": simulator.rest, "symbols": simulator.symbols}
+    if simulator.ca_file:
+        row |= {"ca_file": simulator.ca_file, "pins": [simulator.pin("first"), simulator.pin("second")]}
     print(json.dumps(row), flush=True)
 
 
@@ -87,13 +102,15 @@ def account(simulator: Simulator) -> str:
 def stanza(options: Options) -> str:
     """A ready `[[feeds]]` for the simulator that these options make, and how to start it. Without a port, the venue's in `PORTS`."""
     options = replace(options, port=options.port or PORTS.get(options.venue, 9600))
-    simulator = Simulator(options)  # refuses what cannot be simulated; nothing is served
+    simulator = _made(options)  # refuses what cannot be simulated; nothing is served
     channels = [name for name in ("book", "trade") if name in dialect(options.venue).channels]
     command = f"truetape sim --venue {options.venue} --symbols {options.symbols} --rate {options.rate:g}"
     return (
-        f"# served by: {command} --seed {options.seed} --port {options.port}\n[[feeds]]\n"
+        f"# served by: {command} --seed {options.seed} --port {options.port}"
+        f"{f' --tls {options.tls}' if options.tls else ''}\n[[feeds]]\n"
         f'name = "{options.venue}-sim"\nvenue = "{options.venue}"\nsymbols = {json.dumps(simulator.symbols)}\n'
         f'channels = {json.dumps(channels)}\nurl = "{simulator.ws}"\nrest_url = "{simulator.rest}"\n'
+        + (f"ca_file = {json.dumps(simulator.ca_file)}\n" if simulator.ca_file else "")
     )
 
 

@@ -194,6 +194,27 @@ class Reply(Struct, frozen=True):
     headers: tuple[tuple[str, str], ...] = (("Content-Type", "application/json"),)
 
 
+class Piecemeal(bytes):
+    """A message that leaves in several WebSocket fragments; to whoever reads it, a message like any other."""
+
+
+class Wrong(Struct, frozen=True):
+    """How this venue's own words go wrong, for the fault script of the simulator (`core.sim.faults`).
+
+    `word`: a word of a closed set in its book messages, and one that nobody knows; `price`: a pattern of its first price, and the same in
+    another JSON type; `summed`, `numbered`: whether book messages carry checksums and numbers; `limited`: its answer to too many requests;
+    `expired`: what it says of a key that expired, before it closes with 1008; `leaving`: its announcement of a cut. Empty: it has none.
+    """
+
+    word: tuple[bytes, bytes] = (b"", b"")
+    price: tuple[bytes, bytes] = (b"$^", b"")
+    summed: bool = False
+    numbered: bool = False
+    limited: bytes = b""
+    expired: bytes = b""
+    leaving: bytes = b""
+
+
 class Counterpart(Protocol):
     """The venue before one client. `path` is where its WebSocket is reached; inputs return what they caused."""
 
@@ -204,6 +225,7 @@ class Counterpart(Protocol):
     """How often the venue sends a protocol ping; 0 never."""
     orders: int
     """Orders that the venue gathers, about, before it sends a book message."""
+    wrong: Wrong
 
     def __init__(self, listed: Mapping[str, Listed], key: str = "") -> None:
         """`listed` is every symbol by the venue's spelling; `key` the only API key accepted, empty for any."""

@@ -1,43 +1,74 @@
-"""The fault script: what goes wrong, when, and for whom; read from text, played between a counterpart and the wire.
+"""The faults that a simulated venue can be told to make, and the script that says when: names, meanings, and the reader of the text.
 
-One fault a line, `name@12s[:symbol][=value]` (once, so long after the start) or `name~0.01[:symbol][=value]` (a seeded share of
-frames); a bare name means `@5s`; `#` begins a comment. What concerns frames is done here (`spoil`); what concerns a connection is returned
-by `due` for whoever holds the sockets.
+One fault a line, `name@12s[:symbol][=value]` (once, so long after the start) or `name~0.01[:symbol]` (a seeded share of book messages); a
+bare name means `@5s`; `#` begins a comment. Next door: `script.py` plays what concerns messages, `trouble.py` keeps what lasts, `venue.py`
+does the rest. docs/simulator.md tells users.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 
-from truetape.core.feed.counterpart import Native
+from truetape.core.feed.counterpart import Wrong
 
 OF_FRAMES = {
-    "mute-symbol": "nothing more is sent of a symbol, for `=seconds` (for ever without), while the connection lives",
     "drop-delta": "`=n` book messages (1) are left out",
-    "wrong-checksum": "the checksum of `=n` book messages (1) is off by one, on venues that send one",
+    "duplicate": "`=n` book messages (1) are sent twice",
+    "reorder": "`=n` book messages (1) are sent after the one that follows them",
+    "fragment": "`=n` book messages (1) leave in three WebSocket fragments",
+    "torn-frame": "`=n` book messages (1) end in the middle of their JSON",
+    "bad-utf8": "`=n` book messages (1) hold a byte that is no UTF-8",
+    "unknown-field": "`=n` book messages (1) have a field that nobody knows",
+    "unknown-enum": "`=n` book messages (1) have an unknown word where the venue has a few known ones",
+    "type-change": "`=n` book messages (1) have their first price as another JSON type: a text for a number, a number for a text",
+    "wrong-checksum": "the checksum of `=n` book messages (1) is off by one",
+    "zero-checksum": "the checksum of `=n` book messages (1) is 0",
 }
-OF_CONNECTIONS = {
+OF_TIME = {
+    "mute-symbol": "nothing more is sent of a symbol (all without one) for `=seconds` (for ever), while the connection lives",
+    "mute-after-ack": "what is subscribed in the next `=seconds` (for ever) is acknowledged, and then nothing comes of it",
+    "never-ack": "requests to subscribe are not answered, nor followed, for `=seconds` (for ever)",
+    "half-open": "connections stay open, but nothing is read, sent or answered any more, for `=seconds` (for ever)",
+    "slow-drip": "every connection gets 2,000 bytes a second, cut anywhere, for `=seconds` (10); then all that waited",
+    "refuse-429": "handshakes are answered with HTTP 429 and Retry-After for `=seconds` (5)",
+    "rate-3001": "the venue says that it is asked too much, and answers requests so for `=seconds` (5)",
+    "token-expired": "the key expires: every connection is told so and closed, new ones too, for `=seconds` (for ever)",
+    "lifetime-cut": "every connection, new ones too, is closed at the age of `=seconds` (10), announced where the venue does",
+    "burst-100x": "messages come at 100 times the rate for `=seconds` (1)",
+}
+OF_MOMENT = {
     "close-1000": "every connection is closed: normal end",
     "close-1001": "every connection is closed: going away",
     "close-1006": "every connection breaks without a close frame",
     "close-1011": "every connection is closed: server error",
-    "half-open": "connections stay open, but nothing is read, sent or answered any more, for `=seconds` (for ever without)",
+    "cert-swap": "every connection breaks, and handshakes show another certificate: trusted, or with `=1` unknown (needs `--tls`)",
+    "clock-jump": "the venue's clock jumps by `=seconds` (3600), back with a minus",
+    "seq-reset": "the numbers of book messages begin anew",
 }
-KNOWN = OF_FRAMES | OF_CONNECTIONS
+KNOWN = OF_FRAMES | OF_TIME | OF_MOMENT
+OF_SYMBOLS = {*OF_FRAMES, "mute-symbol", "seq-reset"}
+"""Those that can be held to one symbol."""
 BARE_AT_S = 5.0
-SECOND = 1_000_000_000
+VALUES = {
+    "slow-drip": 10.0,
+    "refuse-429": 5.0,
+    "rate-3001": 5.0,
+    "lifetime-cut": 10.0,
+    "burst-100x": 1.0,
+    "clock-jump": 3600.0,
+}
+"""What a fault's value is where none is given, in seconds; all others last for ever or happen once."""
 
 _LINE = re.compile(
-    r"(?P<name>[a-z0-9-]+)(?:@(?P<at>\d+(?:\.\d+)?)s?|~(?P<share>\d*\.?\d+))?(?::(?P<symbol>[^=\s]+))?(?:=(?P<value>\d+(?:\.\d+)?))?$"
+    r"(?P<name>[a-z0-9-]+)(?:@(?P<at>\d+(?:\.\d+)?)s?|~(?P<share>\d*\.?\d+))?(?::(?P<symbol>[^=\s]+))?(?:=(?P<value>-?\d+(?:\.\d+)?))?$"
 )
-_SUM = re.compile(rb'"checksum":(\d+)')
 
 
 class BadFault(ValueError):
-    """A line of a script that says nothing we know."""
+    """A line of a script that says nothing we know, or nothing that this venue can do."""
 
 
 class Fault(Struct, frozen=True):
@@ -48,6 +79,11 @@ class Fault(Struct, frozen=True):
     share: float = 0.0
     symbol: str = ""
     value: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        """How long it lasts; 0 for ever."""
+        return self.value if self.value is not None else VALUES.get(self.name, 0.0)
 
 
 def parse(lines: Iterable[str]) -> list[Fault]:
@@ -60,85 +96,39 @@ def parse(lines: Iterable[str]) -> list[Fault]:
         found = _LINE.match(text)
         if found is None:
             raise BadFault(f"line {number}: expected name@12s[:symbol][=value] or name~0.01, found {text[:80]!r}")
-        if found["name"] not in KNOWN:
-            raise BadFault(f"line {number}: expected one of {', '.join(sorted(KNOWN))}; found {found['name']!r}")
-        share = float(found["share"] or 0)
-        if share > 1 or (share and found["name"] in OF_CONNECTIONS):
+        name, symbol, share = found["name"], found["symbol"] or "", float(found["share"] or 0)
+        if name not in KNOWN:
+            raise BadFault(f"line {number}: expected one of {', '.join(sorted(KNOWN))}; found {name!r}")
+        if share > 1 or (share and name not in OF_FRAMES):
             raise BadFault(
-                f"line {number}: expected a share of frames up to 1, of a fault that concerns frames; found {text[:80]!r}"
+                f"line {number}: expected a share of book messages up to 1, of a fault that concerns them; found {text[:80]!r}"
+            )
+        if symbol and name not in OF_SYMBOLS:
+            raise BadFault(
+                f"line {number}: {name} concerns whole connections, expected no symbol, found {symbol[:40]!r}"
             )
         value = float(found["value"]) if found["value"] else None
-        faults.append(Fault(found["name"], float(found["at"] or BARE_AT_S), share, found["symbol"] or "", value))
+        if value is not None and value < 0 and name != "clock-jump":
+            raise BadFault(f"line {number}: expected a value of at least 0, found {text[:80]!r}")
+        faults.append(Fault(name, float(found["at"] or BARE_AT_S), share, symbol, value))
     return faults
 
 
-class Script:
-    """Plays faults. `due` first, then every frame through `spoil`; `done` counts what was done, by name."""
+def inapplicable(name: str, wrong: Wrong, tls: bool = True) -> str:
+    """Why a fault means nothing on a venue; empty where it does."""
+    if name in ("wrong-checksum", "zero-checksum") and not wrong.summed:
+        return "the venue sends no checksums"
+    if name == "seq-reset" and not wrong.numbered:
+        return "the venue numbers no book messages"
+    if name == "token-expired" and not wrong.expired:
+        return "the venue's public streams ask for no key"
+    if name == "cert-swap" and not tls:
+        return "the simulator serves without TLS; add --tls"
+    return ""
 
-    def __init__(self, faults: Sequence[Fault], start: int, draw: Callable[[], float]) -> None:
-        self.done: dict[str, int] = {}
-        self._draw = draw
-        self._waiting = sorted((fault for fault in faults if not fault.share), key=lambda fault: fault.at_s)
-        self._start = start
-        self._shares = [fault for fault in faults if fault.share]
-        self._armed: list[tuple[Fault, int]] = []  # drops and sums still to come, and how many
-        self._muted: dict[str, int] = {}  # symbol ("" all) -> until when, 0 for ever
 
-    @property
-    def active(self) -> bool:
-        """Whether frames have to pass through `spoil` at all."""
-        return bool(self._armed or self._muted or self._shares)
-
-    def due(self, now: int) -> list[Fault]:
-        """Start what is due; returns the faults that concern connections."""
-        fired = []
-        while self._waiting and now - self._start >= self._waiting[0].at_s * SECOND:
-            fault = self._waiting.pop(0)
-            if fault.name in OF_CONNECTIONS:
-                fired.append(fault)
-                self._count(fault.name)
-            elif fault.name == "mute-symbol":
-                self._muted[fault.symbol] = now + round(fault.value * SECOND) if fault.value else 0
-                self._count(fault.name)
-            else:
-                self._armed.append((fault, int(fault.value or 1)))
-        for symbol, until in list(self._muted.items()):
-            if until and now >= until:
-                del self._muted[symbol]
-        return fired
-
-    def spoil(self, names: tuple[str, ...], frames: list[Native]) -> list[Native]:
-        """What is left of the frames of one symbol for one client; `names` are the symbol's spellings."""
-        if "" in self._muted or any(name in self._muted for name in names):
-            return []
-        for fault in self._shares:
-            frames = [self._one(fault, frame) for frame in frames] if self._concerns(fault, names) else frames
-        for index, (fault, left) in enumerate(self._armed):
-            for place, frame in enumerate(frames):
-                if left and frame[0] == "book" and self._concerns(fault, names):
-                    frames = [*frames[:place], self._done(fault, frame), *frames[place + 1 :]]
-                    left -= 1
-            self._armed[index] = (fault, left)
-        self._armed = [entry for entry in self._armed if entry[1]]
-        return [frame for frame in frames if frame[1]]
-
-    def _concerns(self, fault: Fault, names: tuple[str, ...]) -> bool:
-        return not fault.symbol or fault.symbol in names
-
-    def _one(self, fault: Fault, frame: Native) -> Native:
-        return self._done(fault, frame) if frame[0] == "book" and self._draw() < fault.share else frame
-
-    def _done(self, fault: Fault, frame: Native) -> Native:
-        """One frame after one fault; an empty frame is not sent."""
-        channel, data = frame
-        if fault.name != "wrong-checksum":
-            self._count(fault.name)
-            return channel, b""
-        found = _SUM.search(data)
-        if found is None:
-            return frame
-        self._count(fault.name)
-        return channel, data[: found.start(1)] + b"%d" % (int(found[1]) ^ 1) + data[found.end(1) :]
-
-    def _count(self, name: str) -> None:
-        self.done[name] = self.done.get(name, 0) + 1
+def check(faults: Sequence[Fault], venue: str, wrong: Wrong, tls: bool) -> None:
+    """Raise BadFault for what would do nothing on this venue: a rehearsal that rehearses nothing is worse than none."""
+    for fault in faults:
+        if why := inapplicable(fault.name, wrong, tls):
+            raise BadFault(f"{fault.name} does not apply to {venue}: {why}")

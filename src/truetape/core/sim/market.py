@@ -80,6 +80,10 @@ class Market:
         listed = self.listed[raw]
         return texts(listed, listed.bids, depth), texts(listed, listed.asks, depth)
 
+    def history(self) -> dict[str, list[Change]]:
+        """Every change by the venue's spelling, in order; empty where none is kept."""
+        return self._history or {}
+
     def levels_at(self, raw: str, seq: int, depth: int = 0) -> tuple[list[TextLevel], list[TextLevel]]:
         """The same, as it was after the change that ended with `seq`; needs `history`. ValueError where no change ended there."""
         if self._history is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections.abc import Sequence
 from itertools import count
 from typing import Protocol
@@ -25,10 +26,13 @@ from picows import (
     ws_create_server,
 )
 
-from truetape.core.feed.counterpart import Reply
+from truetape.core.feed.counterpart import Piecemeal, Reply
+from truetape.core.sim.script import pieces
 
 MESSAGE_MAX = 1 << 20
 """Bytes of one message from a client."""
+DROP_S = 0.02
+"""How often a slow connection gets its drop."""
 TEXT, BINARY, CONTINUATION, PING, CLOSE = (
     WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION, WSMsgType.PING, WSMsgType.CLOSE,
 )  # fmt: skip
@@ -41,6 +45,9 @@ class Host(Protocol):
 
     def http(self, path: str, query: dict[str, str]) -> Reply:
         """A plain GET."""
+
+    def refused(self) -> Reply | None:
+        """How a WebSocket handshake is refused; None where it is not."""
 
     def opened(self, peer: Peer, target: str) -> None:
         """A client stands before `target` (path and query)."""
@@ -67,6 +74,8 @@ class Peer(WSListener):
         self.cut = False  # given up because it did not read
         self._parts: list[bytes] = []
         self._size = 0
+        self._drip = 0  # bytes a second; 0: as they come
+        self._waiting = bytearray()
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         """picows: the handshake is done."""
@@ -79,10 +88,14 @@ class Peer(WSListener):
         if self.transport is None:
             return  # it was broken off: what had already come is nobody's
         if kind is CLOSE:
+            self._waiting.clear()
             transport.send_close(frame.get_close_code())
             transport.disconnect()
         elif kind is PING:
-            transport.send_pong(frame.get_payload_as_bytes())
+            if self._drip:
+                self._write(_message(frame.get_payload_as_bytes(), 0x8A))
+            else:
+                transport.send_pong(frame.get_payload_as_bytes())
         elif kind in (TEXT, BINARY, CONTINUATION):
             self._parts.append(frame.get_payload_as_bytes())
             self._size += frame.payload_size
@@ -105,24 +118,51 @@ class Peer(WSListener):
         if self.transport is None or self.frozen or not frames:
             return True
         pipe = self.transport.underlying_transport
-        if len(frames) == 1:
+        if len(frames) == 1 and not self._drip and type(frames[0]) is bytes:
             self.transport.send(TEXT, frames[0])
         else:
-            pipe.write(b"".join([part for frame in frames for part in (_head(len(frame)), frame)]))
-        if pipe.get_write_buffer_size() > self.backlog_max:
+            self._write(b"".join([_message(frame) for frame in frames]))
+        if pipe.get_write_buffer_size() + len(self._waiting) > self.backlog_max:
             self.cut = True
             self.abort()
             return False
         return True
 
+    def _write(self, data: bytes) -> None:
+        if self._drip:
+            self._waiting += data
+        elif self.transport is not None:
+            self.transport.underlying_transport.write(data)
+
+    def drip(self, bytes_per_s: int) -> None:
+        """Give so many bytes a second from now on, cut anywhere; 0 gives what waits, and then everything at once."""
+        started = not self._drip and bytes_per_s > 0
+        self._drip = bytes_per_s
+        if started:
+            self._drop()
+        elif not bytes_per_s and self._waiting:
+            data, self._waiting = bytes(self._waiting), bytearray()
+            self._write(data)
+
+    def _drop(self) -> None:
+        """One drop, and the next in a while."""
+        if not self._drip or self.transport is None:
+            return
+        size = max(1, round(self._drip * DROP_S))
+        if self._waiting and not self.frozen:
+            self.transport.underlying_transport.write(bytes(self._waiting[:size]))
+            del self._waiting[:size]
+        asyncio.get_running_loop().call_later(DROP_S, self._drop)
+
     def ping(self) -> None:
         """Send a protocol ping."""
         if self.transport is not None and not self.frozen:
-            self.transport.send_ping(b"")
+            self._write(_message(b"", 0x89))
 
     def close(self, code: int, text: str = "") -> None:
         """End it with a close frame."""
         if self.transport is not None:
+            self.drip(0)
             self.transport.send_close(WSCloseCode(code), text.encode())
             self.transport.disconnect()
 
@@ -140,19 +180,35 @@ class Peer(WSListener):
             (pipe.pause_reading if frozen else pipe.resume_reading)()
 
 
-def _head(size: int) -> bytes:
-    """The header of an unmasked, final text frame."""
+def _message(data: bytes, first: int = 0x81) -> bytes:
+    """One unmasked message as it stands on the wire: a final text frame, a control frame, or fragments of about equal size."""
+    if type(data) is not Piecemeal:
+        return _head(first, len(data)) + data
+    parts = pieces(data)
+    heads = [0x01, *[0x00] * (len(parts) - 1)]
+    heads[-1] |= 0x80
+    return b"".join([_head(head, len(part)) + part for head, part in zip(heads, parts, strict=True)])
+
+
+def _head(first: int, size: int) -> bytes:
+    """The header of an unmasked frame."""
     if size < 126:
-        return bytes((0x81, size))
-    return b"\x81\x7e" + size.to_bytes(2, "big") if size < 1 << 16 else b"\x81\x7f" + size.to_bytes(8, "big")
+        return bytes((first, size))
+    if size < 1 << 16:
+        return bytes((first, 126)) + size.to_bytes(2, "big")
+    return bytes((first, 127)) + size.to_bytes(8, "big")
 
 
-async def serve(host: Host, address: str, port: int, *, backlog_max: int) -> asyncio.Server:
+async def serve(
+    host: Host, address: str, port: int, *, backlog_max: int, tls: ssl.SSLContext | None = None
+) -> asyncio.Server:
     """Listen; port 0 takes a free one. A request that asks for no upgrade is a plain GET."""
 
     def visitor(request: WSUpgradeRequest) -> WSListener | WSUpgradeResponseWithListener:
         target = request.path.decode("utf-8", "replace")
         if "websocket" in request.headers.get("upgrade", "").lower():
+            if (refusal := host.refused()) is not None:
+                return WSUpgradeResponseWithListener(_response(refusal), None)
             return Peer(host, target, backlog_max)
         path, _, query = target.partition("?")
         return WSUpgradeResponseWithListener(_response(host.http(path, dict(parse_qsl(query)))), None)
@@ -161,6 +217,7 @@ async def serve(host: Host, address: str, port: int, *, backlog_max: int) -> asy
         visitor,
         address,
         port,
+        ssl=tls,
         enable_auto_pong=False,
         max_frame_size=MESSAGE_MAX,
         websocket_handshake_timeout=10,
