@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct, field
 
+from truetape.app.config_serve import ServeConfig
 from truetape.core.feed.session import Timing
 
 Seconds = Annotated[float, Meta(ge=0, le=86_400)]
@@ -101,6 +102,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     journal: JournalConfig | None = None
     control: ControlConfig | None = None
     memory: MemoryConfig = field(default_factory=MemoryConfig)
+    serve: ServeConfig | None = None
     seed: int = 0
     loop_lag_ms: Annotated[float, Meta(ge=1, le=60_000)] = 100.0
 

@@ -21,6 +21,7 @@ from truetape.app import calm, secrets, tls
 from truetape.app.config import Config, ConfigError, FeedConfig, JournalConfig, load, parse
 from truetape.app.header import encode_feeds
 from truetape.app.pulse import Pulse
+from truetape.app.serve import Service
 from truetape.app.status import status
 from truetape.app.subscription import Closed, Subscription
 from truetape.app.symbols import fetch_lists, resolve_all
@@ -59,6 +60,7 @@ class Gateway:
         )  # two gateways that were cut off together must not dial together
         self.pump = Pump(self.feeds, seed=self.seed, now=clock())
         self.journal: Journal | None = None
+        self.service: Service | None = None
         self.boxes: dict[Mailbox, list[Asked]] = {}
         self.started = clock()
         self._by_name = {feed.name: feed for feed in self.feeds}
@@ -75,7 +77,7 @@ class Gateway:
         self.restarts = Restarts()  # for their memory, before this process
         self.driver: Driver  # these four are made on entry
         self.pulse: Pulse
-        self._wants: Wants
+        self.wants: Wants
         self._loop: asyncio.AbstractEventLoop
 
     def _how(self, source: str) -> Dialing:
@@ -106,11 +108,15 @@ class Gateway:
         if self.config.journal is not None:
             self._record(self.config.journal)
         self.driver = Driver(self.pump, self._how, recorder=self.journal, redact=secrets.redact, log=_log)
-        self._wants = Wants(self.feeds, self.pump, self.driver.command)
+        self.wants = Wants(self.feeds, self.pump, self.driver.command)
         if self.config.control is not None:
             control = ControlServer(Path(self.config.control.socket), self.answer)
             await control.start()
             self._open.push_async_callback(control.close)
+        if self.config.serve is not None:
+            self.service = Service(self, self.config.serve, f"{self.started:x}")
+            await self.service.start()
+            self._open.push_async_callback(self.service.close)
         calm.begin()
         self._open.callback(calm.end)
         self.pulse = Pulse(self, self._loop)
@@ -130,6 +136,8 @@ class Gateway:
 
     async def __aexit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         self._life = "closed"
+        if self.service is not None:
+            self.service.drain()
         self.driver.stop()
         try:
             await self._end(kind, error, trace)
@@ -209,7 +217,7 @@ class Gateway:
         subscribed at the venue while running, and unsubscribed when its last consumer closes. Raises ConfigError for what cannot be.
         """
         self._must_run()
-        asked = self._wants.find(symbols, channels)
+        asked = self.wants.find(symbols, channels)
         self._consumers += 1
         depth_wanted = depth if depth is not None else max((feed.depth for feed in self.feeds), default=0)
         box = Mailbox(
@@ -222,7 +230,7 @@ class Gateway:
         self.boxes[box] = asked
         subscription = Subscription(box, self._loop, self.release, self.driver.arm_windows)
         self.driver.wakers[box] = subscription.wake
-        self._wants.hold(box, asked)
+        self.wants.hold(box, asked)
         return subscription
 
     def release(self, box: Mailbox, reason: str) -> None:
@@ -234,7 +242,7 @@ class Gateway:
         if (waker := self.driver.wakers.pop(box, None)) is not None:
             waker()
         if self._life == "running":
-            self._wants.release(box, asked)
+            self.wants.release(box, asked)
 
     def _must_run(self) -> None:
         if self._life == "new":
@@ -300,13 +308,13 @@ class Gateway:
             return {"error": 'expected symbols and channels as lists of texts, such as ["kraken:BTC-USD"] and ["book"]'}
         try:
             self._must_run()
-            asked = self._wants.find(symbols or [], channels)
+            asked = self.wants.find(symbols or [], channels)
         except (ConfigError, RuntimeError) as error:
             return {"error": str(error)}
         if verb == "subscribe":
-            self._wants.hold(OPERATOR, asked)
+            self.wants.hold(OPERATOR, asked)
         else:
-            self._wants.release(OPERATOR, asked)
+            self.wants.release(OPERATOR, asked)
         return {
             "ok": True,
             "subscriptions": [f"{kind} {venue}:{symbol}" for kind, venue, symbol in (one.pattern for one in asked)],

@@ -7,6 +7,7 @@ import sys
 import msgspec
 
 from truetape.app.config import PROFILES, ControlConfig, FeedConfig, JournalConfig, MemoryConfig
+from truetape.app.config_serve import LimitsConfig, ServeConfig
 from truetape.core.feed.session import Timing
 
 MEANING = {
@@ -50,8 +51,33 @@ MEANING = {
     "backlog_bytes": "what may wait for the disk; beyond, a Hole and never a stall",
     "socket": "Unix socket, mode 0600: status, subscribe, unsubscribe, drain",
     "budget_mb": "resident memory: tidies from 80 %, sheds from 90 %, begins anew at it; see docs/pressure.md",
+    "host": "where to listen; beyond this machine only with TLS and tokens, or accept_risk",
+    "port": "WebSocket at /v1/stream, and plain GETs; 0: a free one",
+    "tls": "the server's certificate; without it: none",
+    "ServeConfig.socket": "a Unix socket for clients of this machine; empty: none",
+    "LimitsConfig.connections": "clients in all",
+    "LimitsConfig.messages_per_s": "of one client; five seconds' worth at once",
+    "origins": "pages of these origins may connect, compared exactly",
+    "history": "events kept of each topic that a client asked for, for clients that come back",
+    "linger_s": "how long they are kept after the last client of a topic left",
+    "coalesce_ms": "wait so long for more before writing to a client: fewer, larger writes",
+    "accept_risk": 'what is missing on purpose beyond this machine: "no TLS", "no tokens", "no TLS and no tokens"',
+    "connections_per_address": "of one address",
+    "connections_per_token": "of one name",
+    "handshakes_per_s": "of one address; five seconds' worth at once",
+    "message_bytes": "of one message of a client",
+    "fragments": "of one message of a client",
+    "subscriptions": "of one client",
+    "buffer_bytes": "waiting in a client's socket, before its own boxes fill",
+    "write_s": "a client whose socket takes nothing for so long is cut",
+    "idle_s": "a client that says nothing for so long, not even a pong, is sent away",
+    "authenticate_within_s": "a client without a token by then is sent away",
 }
-EXAMPLES = {"venue": '"kraken"', "symbols": '["BTC-USD", "ETH-USD"]'}
+EXAMPLES = {
+    "venue": '"kraken"',
+    "symbols": '["BTC-USD", "ETH-USD"]',
+    "tls": '{ cert_file = "cert.pem", key_file = "key.pem" }',
+}
 
 
 def config(defaults: bool) -> int:
@@ -77,6 +103,12 @@ def config(defaults: bool) -> int:
         live=("socket",),
     )
     _table("[memory]", MemoryConfig, live=("budget_mb",))
+    _table(
+        "[serve]                                     # leave the table out: no downstream service",
+        ServeConfig,
+        live=("host", "port"),
+    )
+    _table("[serve.limits]", LimitsConfig, live=())
     return 0
 
 
@@ -84,6 +116,8 @@ def _table(head: str, kind: type[msgspec.Struct], live: tuple[str, ...]) -> None
     print(head)
     timings = {field.name: field.default for field in msgspec.structs.fields(Timing)} | PROFILES["default"]
     for field in msgspec.structs.fields(kind):
+        if field.name == "limits":
+            continue  # a table of its own
         value = (
             field.default
             if field.default is not msgspec.NODEFAULT
@@ -91,12 +125,14 @@ def _table(head: str, kind: type[msgspec.Struct], live: tuple[str, ...]) -> None
             if field.default_factory is not msgspec.NODEFAULT
             else ""
         )
-        if value is None:
+        if value is None and field.name in EXAMPLES:
+            text = EXAMPLES[field.name]
+        elif value is None:
             value = timings.get(field.name, 0.0)
             text = "" if value == -1 else f"{value:g}"
         else:
             text = EXAMPLES.get(field.name) or msgspec.json.encode(value).decode().replace(",", ", ")
         line = f"{field.name} = {text or 0}"
         shown = line if field.name in live else f"# {line}"
-        print(f"{shown:43} # {MEANING[field.name]}")
+        print(f"{shown:43} # {(MEANING.get(f'{kind.__name__}.{field.name}') or MEANING[field.name])}")
     print()

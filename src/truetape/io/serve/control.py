@@ -37,24 +37,13 @@ class ControlServer:
 
     async def start(self) -> None:
         """Listen. Raises ControlError."""
-        at = f"control socket {self.path}"
-        if len(os.fsencode(self.path)) > PATH_MAX:
-            raise ControlError(
-                f"{at}: expected a path of at most {PATH_MAX} bytes; set [control] socket to a shorter one"
-            )
+        free(self.path, "control socket")
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            if self.path.is_symlink() or self.path.exists():
-                if not stat.S_ISSOCK(self.path.lstat().st_mode):
-                    raise ControlError(
-                        f"{at}: expected no file or an old socket, found another file; set another [control] socket"
-                    )
-                if _answers(self.path):
-                    raise ControlError(f"{at}: another gateway answers there; stop it or set another [control] socket")
-                self.path.unlink()
-            self._server = await asyncio.start_unix_server(self._serve, sock=_bound(self.path), limit=LINE_MAX)
+            self._server = await asyncio.start_unix_server(self._serve, sock=bound(self.path), limit=LINE_MAX)
         except OSError as error:
-            raise ControlError(f"{at}: {error.strerror or error}; set another [control] socket") from None
+            raise ControlError(
+                f"control socket {self.path}: {error.strerror or error}; set another [control] socket"
+            ) from None
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         gone = self._clients[writer] = asyncio.Event()
@@ -97,7 +86,26 @@ class ControlServer:
                 writer.transport.abort()
 
 
-def _bound(path: Path) -> socket.socket:
+def free(path: Path, what: str) -> None:
+    """Make room for a socket: its folder is made, one that nobody answers at is removed. Raises ControlError."""
+    at, table = f"{what} {path}", what.partition(" ")[0]
+    if len(os.fsencode(path)) > PATH_MAX:
+        raise ControlError(f"{at}: expected a path of at most {PATH_MAX} bytes; set [{table}] socket to a shorter one")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_symlink() or path.exists():
+            if not stat.S_ISSOCK(path.lstat().st_mode):
+                raise ControlError(
+                    f"{at}: expected no file or an old socket, found another file; set another [{table}] socket"
+                )
+            if _answers(path):
+                raise ControlError(f"{at}: another gateway answers there; stop it or set another [{table}] socket")
+            path.unlink()
+    except OSError as error:
+        raise ControlError(f"{at}: {error.strerror or error}; set another [{table}] socket") from None
+
+
+def bound(path: Path) -> socket.socket:
     """A listening socket that never was open to others: bound in one breath with the mask, for that is the whole process's."""
     made = socket.socket(socket.AF_UNIX)
     mask = os.umask(0o177)

@@ -1,0 +1,73 @@
+"""What plain GETs of the data port answer: is it alive, is it ready, how is it, and who is connected. Read-only. Next door: `serve.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from truetape.app.secrets import redact
+from truetape.io.clock import now as clock
+from truetape.io.serve.gateway import Answer, Request
+
+if TYPE_CHECKING:
+    from truetape.app.serve import Service
+
+SECOND = 1_000_000_000
+TEXT = {"Content-Type": "text/plain; charset=utf-8"}
+AS_JSON = {"Content-Type": "application/json"}
+OPERATORS = ("/status", "/clients", "/metrics")
+"""Where tokens are asked for, only roles ops and admin read these."""
+
+
+class Pages:
+    """Answers by path."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.by_path: dict[str, Callable[[Request], Answer]] = {
+            "/livez": lambda _request: Answer(200, b"live\n", TEXT),
+            "/readyz": self.readyz,
+            "/status": self.status,
+            "/clients": self.clients_page,
+        }
+
+    def readyz(self, _request: Request) -> Answer:
+        """Ready: not draining, and every book is LIVE or QUIET."""
+        if self.service.draining:
+            return Answer(503, b"draining\n", TEXT)
+        waiting = [
+            f"{s.venue}:{s.symbol} {s.state}"
+            for link in self.service.gateway.pump.links.values()
+            for s in link.book_streams()
+            if s.state in ("SYNCING", "RESYNC", "GAP")
+        ]
+        if waiting:
+            return Answer(503, ("waiting for " + ", ".join(waiting[:10]) + "\n").encode(), TEXT)
+        return Answer(200, b"ready\n", TEXT)
+
+    def status(self, _request: Request) -> Answer:
+        return Answer(200, redact(msgspec.json.encode(self.service.gateway.status()).decode()).encode(), AS_JSON)
+
+    def clients_page(self, _request: Request) -> Answer:
+        return Answer(200, msgspec.json.encode(self.clients()), AS_JSON)
+
+    def clients(self) -> list[dict[str, Any]]:
+        """Every client with its subscriptions and their ledgers."""
+        now = clock()
+        rows = []
+        for client in self.service.hall.clients:
+            peer = client.peer
+            rows.append({
+                "number": client.number, "name": peer.claims.name if peer.claims is not None else None,
+                "role": peer.claims.role if peer.claims is not None else None, "address": client.address, "encoding": peer.encoding,
+                "connected_s": round((now - peer.opened_at) / SECOND, 3), "silent_s": round((now - peer.last_rx) / SECOND, 3),
+                "messages_in": peer.received, "messages_out": client.messages_out, "bytes_out": client.bytes_out,
+                "buffered_bytes": client.pipe.waiting(), "blocked": bool(client.blocked_since),
+                "subscriptions": [
+                    {"id": id_, "mode": box.mode.name, "topics": len(box.topics), **msgspec.to_builtins(box.ledger())}
+                    for id_, box in peer.boxes.items()
+                ],
+            })  # fmt: skip
+        return rows

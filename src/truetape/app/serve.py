@@ -1,0 +1,331 @@
+"""The downstream service, wired: who is admitted, what is subscribed, what plain GETs answer, and how it drains.
+
+    io.serve.gateway (sockets) ─► Visit (one client) ─► core.serve.Peer ─► Service.subscribe ─► Router, Wants
+                                         └── io.serve.Hall gives turns ◄── the driver's wakers
+
+Next door: `live.py` runs the gateway; `core.serve` decides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import truetape
+from truetape.app.config import ConfigError
+from truetape.app.config_serve import ServeConfig
+from truetape.app.pages import OPERATORS, TEXT, Pages
+from truetape.app.visit import Visit
+from truetape.app.wants import Asked
+from truetape.core.route.mailbox import Key
+from truetape.core.route.modes import conflate, disconnect, drop_newest, drop_oldest, max_age
+from truetape.core.serve.box import ClientBox
+from truetape.core.serve.claims import EVERYONE, Claims, allows
+from truetape.core.serve.frames import Frames
+from truetape.core.serve.history import Histories
+from truetape.core.serve.meter import Bucket, Crowd
+from truetape.core.serve.peer import Peer, Refused, Rules
+from truetape.io.clock import now as clock
+from truetape.io.serve.client import Client, Pipe
+from truetape.io.serve.gateway import Answer, Request, listen
+from truetape.io.serve.hall import Hall
+from truetape.io.serve.sidecar import Sidecar
+from truetape.model.wire import JSON, MSGPACK, Subscribe
+
+if TYPE_CHECKING:
+    from truetape.app.live import Gateway
+    from truetape.core.route.mailbox import Mode
+
+SECOND = 1_000_000_000
+PATH = "/v1/stream"
+GOODBYE_S = 2.0
+"""How long clients have to answer a close frame at the end."""
+SWEEP_EVERY = 5 * SECOND
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+class Service:
+    """A gateway's downstream side. `pages` answers plain GETs by path; `keyring` turns tokens into claims, where tokens are asked for."""
+
+    def __init__(self, gateway: Gateway, how: ServeConfig, epoch: str) -> None:
+        self.gateway = gateway
+        self.how = how
+        limits = how.limits
+        self.keyring: Callable[[str, int], Claims] | None = None
+        self.rules = self._rules(epoch)
+        self.frames = Frames()
+        self.histories = Histories(gateway.pump.router, how.history, round(how.linger_s * SECOND))
+        self.hall = Hall(self.frames, how.coalesce_ms / 1000, gateway.driver.fail)
+        self.hall.on_beat = self._beat
+        self.draining = False
+        self.port = how.port
+        self.refused: dict[str, int] = {}
+        self.pages = Pages(self).by_path
+        self._addresses = Crowd(limits.connections_per_address)
+        self._tokens = Crowd(limits.connections_per_token)
+        self._handshakes: dict[str, Bucket] = {}
+        self._asked: dict[ClientBox, list[Asked]] = {}
+        self._by_peer: dict[Peer, Client] = {}
+        self._numbers = 0
+        self._swept = 0
+        self._server: asyncio.Server | None = None
+        self._sidecar: Sidecar | None = None
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    def _rules(self, epoch: str) -> Rules:
+        limits = self.how.limits
+        return Rules(
+            version=truetape.__version__, epoch=epoch, tokens=self.keyring is not None, authenticate_within_s=limits.authenticate_within_s,
+            idle_s=limits.idle_s, message_bytes=limits.message_bytes, messages_per_s=limits.messages_per_s,
+            burst=max(1, round(5 * limits.messages_per_s)), subscriptions=limits.subscriptions, history=self.how.history,
+        )  # fmt: skip
+
+    # -- life -----------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Listen. Raises ConfigError."""
+        how = self.how
+        self.rules = self._rules(self.rules.epoch)
+        _refuse_exposure(how, tokens=self.rules.tokens)
+        try:
+            self._server = await listen(self, how.host, how.port, _tls(how))
+        except OSError as error:
+            raise ConfigError(
+                f"serve: cannot listen on {how.host}:{how.port}: {error.strerror or error}; set another [serve] port, or 0 for a free one"
+            ) from None
+        self.port = self._server.sockets[0].getsockname()[1]
+        if how.socket:
+            self._sidecar = Sidecar(Path(how.socket), self._local)
+            try:
+                await self._sidecar.start()
+            except OSError as error:
+                raise ConfigError(f"serve.socket: {how.socket}: {error.strerror or error}") from None
+        self.hall.start()
+
+    def drain(self) -> None:
+        """Not ready from now on; every client is told to come back, at times spread over a few seconds."""
+        self.draining = True
+        if self._server is not None:
+            self._server.close()
+        if self._sidecar is not None:
+            self._sidecar.close()
+        now = clock()
+        for index, client in enumerate(list(self.hall.clients)):
+            client.say(client.peer.end("draining", "the gateway ends", now, retry_after_s=1.0 + index % 50 / 10))
+
+    async def close(self) -> None:
+        """Let everybody go."""
+        if not self.draining:
+            self.drain()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(GOODBYE_S):
+                await self._empty.wait()
+        for client in list(self.hall.clients):
+            client.pipe.abort()
+        self.hall.stop()
+
+    def _beat(self, now: int) -> None:
+        if now - self._swept >= SWEEP_EVERY:
+            self._swept = now
+            used: dict[Key, None] = {key: None for box in self._asked for key in box.topics}
+            self.histories.sweep(now, used)
+            self._handshakes.clear()
+
+    # -- admission (see io.serve.gateway.Host) --------------------------------------------------------------------------
+
+    def get(self, request: Request) -> Answer:
+        """A plain GET."""
+        page = self.pages.get(request.path)
+        if page is None:
+            known = ", ".join(sorted(self.pages))
+            return Answer(404, f"expected one of {known}, or a WebSocket at {PATH}\n".encode(), TEXT)
+        if self.rules.tokens and request.path in OPERATORS:
+            try:
+                claims = self.claims(_bearer(request.headers), clock())
+            except Refused as error:
+                return Answer(401, f"{error}\n".encode(), {**TEXT, "WWW-Authenticate": "Bearer"})
+            if not claims.operates:
+                return Answer(403, b"expected a token of role ops or admin\n", TEXT)
+        return page(request)
+
+    def upgrade(self, request: Request) -> Answer | Visit:
+        """A handshake."""
+        if request.path != PATH:
+            return self._no(404, f"expected a WebSocket at {PATH}")
+        if self.draining:
+            return Answer(503, b"draining\n", {**TEXT, "Retry-After": "2"})
+        origin = request.headers.get("origin")
+        if origin is not None and origin not in self.how.origins and not self._own(origin, request):
+            return self._no(403, "this origin is not allowed; the gateway's [serve] origins lists those that are")
+        offered = [
+            name.strip() for name in request.headers.get("sec-websocket-protocol", "").split(",") if name.strip()
+        ]
+        chosen = next((name for name in offered if name in (JSON, MSGPACK)), "" if offered else JSON)
+        if not chosen:
+            return self._no(400, f"expected sub-protocol {JSON} or {MSGPACK}")
+        if self.how.limits.connections and len(self.hall.clients) >= self.how.limits.connections:
+            return Answer(503, b"too many connections\n", {**TEXT, "Retry-After": "5"})
+        claims = None
+        if self.rules.tokens and "authorization" in request.headers:
+            try:
+                claims = self.claims(_bearer(request.headers), clock())
+            except Refused as error:
+                return self._no(401, str(error))
+        return Visit(self, chosen, claims)
+
+    def _local(self, subprotocol: str) -> Visit | None:
+        """A client on the Unix socket: the gateway's own user."""
+        return Visit(self, subprotocol, EVERYONE) if subprotocol in (JSON, MSGPACK) and not self.draining else None
+
+    def _no(self, status: int, text: str) -> Answer:
+        self.refused[str(status)] = self.refused.get(str(status), 0) + 1
+        return Answer(status, f"{text}\n".encode(), TEXT)
+
+    def _own(self, origin: str, request: Request) -> bool:
+        """Whether it is the page that this very gateway serves, from the address that it listens on."""
+        scheme = "https" if self.how.tls is not None else "http"
+        names = (*LOOPBACK, "[::1]") if self.how.host in LOOPBACK else (self.how.host,)
+        return origin in [f"{scheme}://{name}:{self.port}" for name in names]
+
+    def enter(self, visit: Visit, pipe: Pipe, address: str) -> Client | None:
+        """A client stands at the door; None where it was sent away."""
+        now = clock()
+        limits = self.how.limits
+        peer = Peer(self, self.rules, "json" if visit.subprotocol == JSON else "msgpack", now, visit.claims)
+        self._numbers += 1
+        client = Client(
+            self._numbers,
+            pipe,
+            peer,
+            self.frames,
+            address,
+            high=limits.buffer_bytes,
+            write_ns=round(limits.write_s * SECOND),
+        )
+        bucket = self._handshakes.setdefault(
+            address, Bucket(limits.handshakes_per_s, max(1, 5 * limits.handshakes_per_s), now)
+        )
+        if address != "unix" and (not bucket.take(now) or not self._addresses.enter(address)):
+            client.say(peer.end("policy", f"too many connections from {address}", now))
+            return None
+        if visit.claims not in (None, EVERYONE) and not self._tokens.enter(visit.claims.name):
+            self._addresses.leave(address)
+            client.say(peer.end("policy", f"too many connections of {visit.claims.name}", now))
+            return None
+        self.hall.clients[client] = None
+        self._empty.clear()
+        self._by_peer[peer] = client
+        client.say(peer.hello(now))
+        return client
+
+    def left(self, client: Client) -> None:
+        """It is gone."""
+        self.hall.clients.pop(client, None)
+        del self._by_peer[client.peer]
+        self._addresses.leave(client.address)
+        if client.peer.claims is not None and self.rules.tokens:
+            self._tokens.leave(client.peer.claims.name)
+        client.peer.gone()
+        if not self.hall.clients:
+            self._empty.set()
+
+    # -- what a peer needs (see core.serve.peer.Desk) -------------------------------------------------------------------
+
+    def claims(self, token: str, now: int) -> Claims:
+        """What a token grants. Raises Refused."""
+        if self.keyring is None:
+            raise Refused("bad_token", "this gateway asks for no token")
+        return self.keyring(token, now)
+
+    def subscribe(self, peer: Peer, asked: Subscribe, now: int) -> ClientBox:
+        """A box that is filled from now on. Raises Refused."""
+        gateway = self.gateway
+        try:
+            found = gateway.wants.find(asked.symbols, asked.channels)
+        except ConfigError as error:
+            raise Refused("unknown", str(error)) from None
+        claims = peer.claims
+        assert claims is not None, "a peer without claims is never asked"
+        for one in found:
+            if not allows(claims.allow, one.pattern):
+                kind, venue, symbol = one.pattern
+                raise Refused("forbidden", f"the token of {claims.name} does not allow {venue}:{symbol}/{kind}")
+        client = self._by_peer[peer]
+        resume = None
+        if asked.resume is not None:
+            same = asked.resume.epoch == self.rules.epoch
+            resume = {_key(topic): offset if same else -1 for topic, offset in asked.resume.offsets.items()}
+        name = f"{claims.name}#{client.number}/{asked.id}"
+        box = ClientBox(name, _mode(asked), asked.bound, asked.depth, self.histories, self.frames.cuts, resume)
+        try:
+            gateway.pump.router.subscribe(box, [one.pattern for one in found])
+        except ValueError as error:
+            raise Refused("bad_request", str(error)) from None
+        if box.mode.name in ("drop_oldest", "drop_newest", "disconnect") and not resume:
+            box.signature = (asked.id, asked.mode, asked.bound, asked.depth, tuple(one.pattern for one in found))
+        else:
+            box.signature = box.name
+        self._asked[box] = found
+        gateway.boxes[box] = found
+        gateway.driver.wakers[box] = self.hall.waker(client, asked.id)
+        gateway.wants.hold(box, found)
+        self.hall.ready(client)
+        return box
+
+    def unsubscribe(self, peer: Peer, box: ClientBox, reason: str) -> None:
+        """End it."""
+        if self._asked.pop(box, None) is not None:
+            self.gateway.release(box, reason)
+
+
+def _mode(asked: Subscribe) -> Mode:
+    simple: dict[str, Mode] = {"drop_oldest": drop_oldest, "drop_newest": drop_newest, "disconnect": disconnect}
+    if asked.mode == "conflate":
+        return conflate(ms=asked.conflate_ms)
+    if asked.mode == "max_age":
+        return max_age(asked.max_age_ms / 1000)
+    return simple[asked.mode]
+
+
+def _key(topic: str) -> Key:
+    kind, _, rest = topic.partition(":")
+    venue, _, symbol = rest.partition(":")
+    return kind, venue, symbol
+
+
+def _bearer(headers: Mapping[str, str]) -> str:
+    kind, _, token = headers.get("authorization", "").partition(" ")
+    if kind.lower() != "bearer" or not token:
+        raise Refused("bad_token", "expected Authorization: Bearer <token>")
+    return token.strip()
+
+
+def _tls(how: ServeConfig) -> ssl.SSLContext | None:
+    if how.tls is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(how.tls.cert_file, how.tls.key_file)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(
+            f"serve.tls: expected a certificate and its key in PEM ({how.tls.cert_file}, {how.tls.key_file}): {error}"
+        ) from None
+    return context
+
+
+def _refuse_exposure(how: ServeConfig, *, tokens: bool) -> None:
+    """Whoever listens beyond this machine has TLS and tokens, or says in words which of them is missing on purpose."""
+    missing = [what for what, there in (("no TLS", how.tls is not None), ("no tokens", tokens)) if not there]
+    words: Literal["", "no TLS", "no tokens", "no TLS and no tokens"] = " and ".join(missing)  # type: ignore[assignment]
+    if how.host in LOOPBACK or not missing or how.accept_risk == words:
+        return
+    raise ConfigError(
+        f"serve.host: {how.host} can be reached from other machines, and there is {words}: add what is missing, listen on 127.0.0.1, or write "
+        f'accept_risk = "{words}" in [serve]'
+    )

@@ -1,0 +1,106 @@
+"""A client's mailbox: as any other, but that it can begin where the client stopped, and says how far the client has come.
+
+Next door: `history.py` has what was missed; `frames.py` makes messages of what is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from truetape.core.route.mailbox import OUTSIDE, Key, Lag, Mailbox, Mode
+from truetape.core.route.router import Topic
+from truetape.core.serve.history import Histories
+from truetape.model.event import Book, Lagged, Market
+
+UNKNOWN = -1
+
+
+class ClientBox(Mailbox):
+    """`resume` says up to which offset the client has each topic; `recovered` answers, once the box has joined it.
+
+    `cuts` is shared by all boxes of a server: whole books cut to a depth, so that a thousand clients of one depth share one object.
+    """
+
+    __slots__ = ("cuts", "histories", "recovered", "resume", "signature", "start")
+
+    def __init__(
+        self,
+        name: str,
+        mode: Mode,
+        bound: int,
+        depth: int,
+        histories: Histories,
+        cuts: dict[tuple[int, int], tuple[Market, Market]],
+        resume: dict[Key, int] | None = None,
+    ) -> None:
+        super().__init__(name, mode, bound, depth)
+        self.histories = histories
+        self.cuts = cuts
+        self.resume = resume or {}
+        self.recovered: dict[Key, bool] = {}
+        self.start: dict[Key, int] = {}  # each topic's offset after which this box receives
+        self.signature: object = None
+
+    def join(self, topic: Topic) -> None:
+        """Begin with the exact continuation of what the client has, else with an explicit loss and the whole state."""
+        key = topic.key
+        self.histories.keep(topic)
+        offset = self.resume.pop(key, None)
+        missed = self.histories.since(key, offset) if offset is not None and offset >= 0 else None
+        if offset is None or missed is None:
+            if offset is not None:
+                self.recovered[key] = False
+                lost = topic.published - offset if 0 <= offset <= topic.published else UNKNOWN
+                self.inbox.append(Lagged(topic.venue, topic.symbol, topic.kind, lost, "not_recovered"))
+                self.others += 1
+            super().join(topic)
+            self.start[key] = topic.published
+            return
+        self.recovered[key] = True
+        self.topics[key] = topic
+        self._joined[key] = self.start[key] = offset
+        data = topic.published - offset
+        self.bound += data  # what was missed has its own room: it shall not push itself out
+        self.limit = max(self.limit, self.bound)
+        self.inbox.extend(missed)
+        self.others += len(missed) - data
+
+    def cut(self, event: Market) -> Market:
+        """As any box does, but once for all who asked for this depth."""
+        key = (id(event), self.depth)
+        known = self.cuts.get(key)
+        if known is None:
+            known = self.cuts[key] = (event, super().cut(event))  # holds the event, so that its id is its own
+        return known[1]
+
+    def at(self, keys: Callable[[], list[Key]]) -> dict[Key, int]:
+        """How far the client has come in these topics: all that was published but for what lies here, told or not."""
+        topics = self.topics
+        if not (self.inbox or self.front or self.pending or self.lags or self.hand is not None):
+            return {key: topics[key].published for key in keys() if key in topics}
+        left: dict[Key, int] = {}
+        for store in (self.front, self.inbox):
+            for item in store:
+                if type(item) is Lag:
+                    left[item.key] = left.get(item.key, 0) + item.count
+                elif type(item) not in OUTSIDE:
+                    key = self.key(item)
+                    left[key] = left.get(key, 0) + 1
+        for held in self.pending.values():
+            key = self.key(held.item)
+            left[key] = left.get(key, 0) + max(1, held.count)
+        return {key: topics[key].published - left.get(key, 0) for key in keys() if key in topics}
+
+    @property
+    def drained(self) -> bool:
+        """Whether nothing at all lies here."""
+        return not (self.inbox or self.front or self.pending or self.hand is not None)
+
+    def rest(self) -> None:
+        """The driver took everything: it is to be woken when there is more."""
+        self.waiting = self.closed_reason is None
+
+
+def is_book(event: Market) -> bool:
+    """Whether it is a book or a change of one."""
+    return event.__class__ is Book

@@ -1,0 +1,91 @@
+"""From what a box gave to one data message: each event is encoded once for all clients, and one message once for all who read the same.
+
+Next door: `box.py` gives the events; `model.wire` names the fields.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+from msgspec import Raw, Struct
+
+from truetape.core.route.mailbox import OUTSIDE, Key
+from truetape.core.serve.box import ClientBox
+from truetape.model.event import Book, Market
+from truetape.model.wire import ToClient
+
+Encoding: TypeAlias = Literal["json", "msgpack"]
+CACHED_MAX = 4096
+"""Encoded events kept within a turn."""
+
+
+class _Data(Struct, frozen=True, tag_field="type", tag="data"):
+    """`wire.Data`, its events encoded already."""
+
+    id: int
+    events: list[Raw]
+    offsets: dict[str, int]
+
+
+_ENCODERS: dict[Encoding, Callable[[Any], bytes]] = {
+    "json": msgspec.json.Encoder().encode,
+    "msgpack": msgspec.msgpack.Encoder().encode,
+}
+
+
+def encode(message: ToClient, encoding: Encoding) -> bytes:
+    """Any other message."""
+    return _ENCODERS[encoding](message)
+
+
+class Frames:
+    """What one turn of the loop encodes. `turn` forgets it all; until then everything that is cached keeps its events alive."""
+
+    def __init__(self) -> None:
+        self.cuts: dict[tuple[int, int], tuple[Market, Market]] = {}
+        self._events: dict[tuple[int, Encoding], tuple[Market, Raw]] = {}
+        self._whole: dict[tuple[object, ...], tuple[list[Market], bytes]] = {}
+        self.encoded = 0
+        self.shared = 0
+
+    def turn(self) -> None:
+        """A new turn: what was cached is stale."""
+        self._whole.clear()
+        if len(self._events) > CACHED_MAX or len(self.cuts) > CACHED_MAX:
+            self._events.clear()
+            self.cuts.clear()
+
+    def data(self, id_: int, box: ClientBox, events: list[Market], encoding: Encoding) -> bytes:
+        """One data message of these events, which the box has just given."""
+        drained = box.drained and not box.lags
+        key = (box.signature, encoding, id(events[0]), id(events[-1]), len(events), drained)
+        known = self._whole.get(key) if drained else None
+        if known is not None:
+            self.shared += 1
+            return known[1]
+        body = _Data(id_, [self._event(event, encoding) for event in events], self._offsets(box, events))
+        payload = _ENCODERS[encoding](body)
+        if drained:
+            self._whole[key] = (events, payload)
+        return payload
+
+    def _event(self, event: Market, encoding: Encoding) -> Raw:
+        key = (id(event), encoding)
+        known = self._events.get(key)
+        if known is None:
+            self.encoded += 1
+            if event.__class__ is Book and event.marks is not None:
+                event_out: Market = msgspec.structs.replace(event, marks=None)  # digits for a checksum: not for clients
+            else:
+                event_out = event
+            known = self._events[key] = (event, Raw(_ENCODERS[encoding](event_out)))
+        return known[1]
+
+    @staticmethod
+    def _offsets(box: ClientBox, events: list[Market]) -> dict[str, int]:
+        def keys() -> list[Key]:
+            return list(dict.fromkeys(box.key(event) for event in events if type(event) not in OUTSIDE))
+
+        return {":".join(key): offset for key, offset in box.at(keys).items()}

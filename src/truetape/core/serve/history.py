@@ -1,0 +1,124 @@
+"""What was published on a topic lately, so that a client that was away can go on where it stopped.
+
+A `Tap` is a box that the router fills like any other, but whose deque forgets the oldest by itself: an event costs one C append. Offsets are
+the topic's own count of published events, so that nothing is kept beside them. Next door: `box.py`, which is filled from here on a resumption.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from itertools import islice
+
+from truetape.core.route.mailbox import Key, Mailbox
+from truetape.core.route.modes import drop_oldest
+from truetape.core.route.router import Router, Topic
+from truetape.model.event import Book, Gap, Market, Status
+
+NEVER = 1 << 62
+
+
+class Tap(Mailbox):
+    """The last `size` events of one topic, and the notices that came between them."""
+
+    __slots__ = ("idle_since", "notices", "size", "topic")
+
+    def __init__(self, topic: Topic, size: int) -> None:
+        super().__init__(f"history of {topic.key}", drop_oldest, 1, depth=1)  # asks for no depth of its own
+        self.topic = topic
+        self.size = size
+        self.inbox = deque(maxlen=size)
+        self.notices: deque[tuple[int, Gap | Status]] = deque(maxlen=size)
+        self.waiting = False  # nobody is to be woken
+        self.limit = NEVER
+        self.idle_since = 0
+
+    def join(self, topic: Topic) -> None:
+        """From here on: a history has no beginning state."""
+        self.topics[topic.key] = topic
+
+    def leave(self, topic: Topic) -> None:
+        """Forget it."""
+        del self.topics[topic.key]
+        self.inbox.clear()
+
+    def settle(self, now: int) -> None:
+        """Nothing is judged here."""
+
+    def notice(self, event: Gap | Status) -> None:
+        """Keep its place among the events."""
+        channel, kind = event.channel.partition(".")[0], self.topic.kind
+        if channel in ("", kind) or (channel == "book" and kind == "book_delta"):
+            self.notices.append((self.topic.published, event))
+
+    def since(self, offset: int) -> list[Market] | None:
+        """Events and notices after `offset`, in order; None where not all of them are here."""
+        published = self.topic.published
+        missing = published - offset
+        if not 0 <= missing <= len(self.inbox):
+            return None
+        out: list[Market] = []
+        notices = deque((at, event) for at, event in self.notices if at >= offset)
+        for at, event in enumerate(islice(self.inbox, len(self.inbox) - missing, None), offset):
+            while notices and notices[0][0] <= at:
+                out.append(notices.popleft()[1])
+            out.append(event)  # type: ignore[arg-type]  # no Lag is ever put here
+        out.extend(event for _, event in notices)
+        return out
+
+    @property
+    def bytes(self) -> int:
+        """About what it holds: an object of 300 bytes, and 130 for each level of a book (a tuple and two floats)."""
+        if not self.inbox:
+            return 0
+        last = self.inbox[-1]
+        levels = len(last.bids) + len(last.asks) if isinstance(last, Book) else 0
+        return len(self.inbox) * (300 + 130 * levels)
+
+
+class Histories:
+    """The taps of all topics that a client asked for, kept for a while after the last one left."""
+
+    def __init__(self, router: Router, size: int, linger_ns: int) -> None:
+        self._router = router
+        self._size = size
+        self._linger = linger_ns
+        self.taps: dict[Key, Tap] = {}
+
+    def keep(self, topic: Topic) -> None:
+        """From now on this topic has a history."""
+        if not self._size or topic.key in self.taps:
+            return
+        tap = self.taps[topic.key] = Tap(topic, self._size)
+        self._router.subscribe(tap, [topic.key])
+
+    def since(self, key: Key, offset: int) -> list[Market] | None:
+        """What a client that has all up to `offset` missed; None where that is not known any more."""
+        tap = self.taps.get(key)
+        return tap.since(offset) if tap is not None else None
+
+    def sweep(self, now: int, used: dict[Key, None]) -> list[Key]:
+        """Forget the histories of topics that nobody asked for during the linger time; returns which."""
+        gone = []
+        for key, tap in list(self.taps.items()):
+            if key in used:
+                tap.idle_since = 0
+            elif not tap.idle_since:
+                tap.idle_since = now
+            elif now - tap.idle_since > self._linger:
+                self.drop(key)
+                gone.append(key)
+        return gone
+
+    def drop(self, key: Key) -> int:
+        """Forget one; returns about how many bytes that freed."""
+        tap = self.taps.pop(key, None)
+        if tap is None:
+            return 0
+        freed = tap.bytes
+        self._router.close(tap, "forgotten")
+        return freed
+
+    @property
+    def bytes(self) -> int:
+        """About what all hold."""
+        return sum(tap.bytes for tap in self.taps.values())

@@ -1,0 +1,128 @@
+"""One downstream client as the server drives it: takes from its boxes what its pipe can carry, in one write for each turn of the loop.
+
+    woken ─► turn ─► take from boxes ─► one write          pipe full ─► blocked: boxes fill, and their modes judge ─► pipe drained ─► turn
+
+The bytes that wait in the transport count: beyond `high` nothing more is taken. A client whose pipe does not move for `write_s` is cut. Next
+door: `gateway.py` (WebSocket) and `sidecar.py` (Unix socket) are pipes; `core.serve.peer` decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from truetape.core.serve.frames import Frames, encode
+from truetape.core.serve.peer import Peer
+from truetape.model.wire import Bye, ToClient
+
+BATCH = 256
+"""Events of one data message, at most."""
+TURN_BYTES = 128 * 1024
+"""What one client is given in one turn; others shall not wait for it."""
+
+
+class Pipe(Protocol):
+    """What carries whole messages to a client."""
+
+    def write(self, messages: Sequence[bytes]) -> None:
+        """Hand these over, in one write."""
+
+    def waiting(self) -> int:
+        """Bytes handed over that the system did not take yet."""
+
+    def close(self, code: int, text: str) -> None:
+        """End it in order."""
+
+    def abort(self) -> None:
+        """End it at once."""
+
+
+class Client:
+    """A pipe and its peer. `number` tells it from others in status and logs."""
+
+    __slots__ = (
+        "address", "blocked_since", "boxes_dirty", "bytes_out", "frames", "high", "messages_out", "number", "peer", "pipe", "seen_waiting",
+        "write_ns",
+    )  # fmt: skip
+
+    def __init__(
+        self, number: int, pipe: Pipe, peer: Peer, frames: Frames, address: str, *, high: int, write_ns: int
+    ) -> None:
+        self.number = number
+        self.pipe = pipe
+        self.peer = peer
+        self.frames = frames
+        self.address = address
+        self.high = high
+        self.write_ns = write_ns
+        self.boxes_dirty: dict[int, None] = {}
+        self.blocked_since = 0
+        self.seen_waiting = 0
+        self.bytes_out = 0
+        self.messages_out = 0
+
+    def say(self, messages: Sequence[ToClient]) -> None:
+        """Tell these at once; a Bye closes behind it."""
+        if not messages:
+            return
+        encoding = self.peer.encoding
+        self._write([encode(message, encoding) for message in messages])
+        last = messages[-1]
+        if isinstance(last, Bye):
+            self.pipe.close(last.code, f"{last.reason}: {last.text}")
+
+    def turn(self, now: int) -> bool:
+        """Take what the boxes have and write it; True when more waits and the pipe has room: another turn, after the others."""
+        if self.blocked_since or self.peer.ended is not None:
+            return False
+        out: list[bytes] = []
+        size = 0
+        more = False
+        peer, frames = self.peer, self.frames
+        for id_ in list(self.boxes_dirty):
+            box = peer.boxes.get(id_)
+            if box is None:
+                del self.boxes_dirty[id_]
+                continue
+            while size < TURN_BYTES:
+                events = box.take(BATCH, now)
+                if not events:
+                    if box.closed_reason is not None:
+                        out += [encode(message, peer.encoding) for message in peer.dropped(id_, box.closed_reason)]
+                    del self.boxes_dirty[id_]
+                    break
+                data = frames.data(id_, box, events, peer.encoding)
+                out.append(data)
+                size += len(data)
+                if box.drained and box.closed_reason is None:
+                    box.rest()
+                    del self.boxes_dirty[id_]
+                    break
+            else:
+                more = True
+        if out:
+            self._write(out)
+        if self.pipe.waiting() > self.high:
+            self.blocked_since = now
+            self.seen_waiting = self.pipe.waiting()
+            return False
+        return more
+
+    def _write(self, messages: list[bytes]) -> None:
+        self.messages_out += len(messages)
+        self.bytes_out += sum(map(len, messages))
+        self.pipe.write(messages)
+
+    def drained(self) -> None:
+        """The pipe has room again."""
+        self.blocked_since = 0
+
+    def watch(self, now: int) -> bool:
+        """On the server's beat: False when the pipe has not moved for too long."""
+        if not self.blocked_since:
+            return True
+        waiting = self.pipe.waiting()
+        if waiting < self.seen_waiting:
+            self.blocked_since = now
+        self.seen_waiting = waiting
+        return now - self.blocked_since < self.write_ns

@@ -1,0 +1,230 @@
+"""The downstream WebSocket server, with plain GET on the same port: moves bytes, holds clients to RFC 6455, and decides nothing else.
+
+Next door: `core.serve.rfc6455` has the rules; `hall.py` gives clients their turns; a `Host` (the app's) admits and answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from msgspec import Struct
+from picows import (
+    WSFrame,
+    WSListener,
+    WSMsgType,
+    WSTransport,
+    WSUpgradeRequest,
+    WSUpgradeResponse,
+    WSUpgradeResponseWithListener,
+    ws_create_server,
+)  # fmt: skip
+
+from truetape.core.serve.rfc6455 import (
+    BINARY,
+    CLOSE,
+    NO_CODE,
+    PING,
+    TEXT,
+    Assembler,
+    Breach,
+    close_payload,
+    closing,
+    control,
+    head,
+)
+from truetape.io.serve.client import Pipe
+
+LOG = logging.getLogger("truetape.picows.serve")
+LOG.setLevel(logging.CRITICAL)  # at DEBUG it would write request lines, and with them tokens
+OPCODES = {kind: kind.value for kind in WSMsgType}
+CLOSE_S = 2.0
+"""How long a client has to answer a close frame."""
+HANDSHAKE_S = 5.0
+
+
+class Request(Struct, frozen=True):
+    """What came before the upgrade: the path, its query, and the headers in small letters."""
+
+    path: str
+    query: str
+    headers: Mapping[str, str]
+
+
+class Answer(Struct, frozen=True):
+    """An answer to a plain GET, or a refusal of an upgrade."""
+
+    status: int
+    body: bytes = b""
+    headers: Mapping[str, str] = {}
+
+
+class Session(Protocol):
+    """Who speaks with one client over its socket."""
+
+    subprotocol: str
+    bytes_max: int
+    fragments_max: int
+
+    def opened(self, socket: Socket, address: str) -> None:
+        """The handshake is done."""
+
+    def message(self, data: bytes, kind: str) -> None:
+        """One whole message came."""
+
+    def heard(self) -> None:
+        """A control frame came."""
+
+    def drained(self) -> None:
+        """The pipe has room again."""
+
+    def gone(self) -> None:
+        """The socket is no more."""
+
+
+class Socket(Pipe, Protocol):
+    """A `Pipe` whose amount in flight can be bounded."""
+
+    def watermarks(self, high: int) -> None:
+        """From which amount on the pipe counts as full, and when it is told to have room again."""
+
+
+class Host(Protocol):
+    """Who decides."""
+
+    def get(self, request: Request) -> Answer:
+        """A plain GET."""
+
+    def upgrade(self, request: Request) -> Answer | Session:
+        """A handshake: a session, or why not."""
+
+
+class Guest(WSListener):
+    """One client's socket, a `Pipe`."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._assembler = Assembler(session.bytes_max, session.fragments_max)
+        self._transport: WSTransport | None = None
+        self._closing = False
+
+    # -- what picows tells ----------------------------------------------------------------------------------------------
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        """The handshake is done."""
+        self._transport = transport
+        peer = transport.underlying_transport.get_extra_info("peername") or ("?",)
+        self._session.opened(self, str(peer[0]))
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        """One frame, perhaps a part of a message."""
+        if self._transport is None:
+            return
+        opcode = OPCODES[frame.msg_type]
+        reserved = frame.rsv1 or frame.rsv2 or frame.rsv3
+        payload = frame.get_payload_as_bytes()
+        try:
+            if opcode >= CLOSE:
+                control(opcode, frame.fin, reserved, payload)
+                self._control(opcode, payload)
+            elif not self._closing:
+                whole = self._assembler.frame(opcode, frame.fin, reserved, payload)
+                if whole is not None:
+                    self._session.message(whole[1], whole[0])
+        except Breach as breach:
+            self.close(breach.code, str(breach))
+
+    def _control(self, opcode: int, payload: bytes) -> None:
+        assert self._transport is not None, "frames come from a transport"
+        if opcode == PING:
+            if not self._closing:
+                self._transport.send_pong(payload)
+            self._session.heard()
+        elif opcode == CLOSE:
+            code, _ = closing(payload)
+            if not self._closing:
+                self._closing = True
+                self._transport.send(WSMsgType.CLOSE, close_payload(code, ""))
+            self._transport.disconnect()
+        else:
+            self._session.heard()
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
+        """The socket is gone."""
+        self._transport = None
+        self._session.gone()
+
+    def resume_writing(self) -> None:
+        """The transport's buffer is low again."""
+        self._session.drained()
+
+    # -- a pipe ---------------------------------------------------------------------------------------------------------
+
+    def write(self, messages: Sequence[bytes]) -> None:
+        """See `client.Pipe`. JSON goes as text, MessagePack as binary."""
+        if self._transport is None or self._closing:
+            return
+        opcode = TEXT if self._session.subprotocol.endswith(".json") else BINARY
+        if len(messages) == 1:
+            data: bytes = head(len(messages[0]), opcode) + messages[0]
+        else:
+            data = b"".join([part for message in messages for part in (head(len(message), opcode), message)])
+        self._transport.underlying_transport.write(data)
+
+    def waiting(self) -> int:
+        """See `client.Pipe`."""
+        return 0 if self._transport is None else self._transport.underlying_transport.get_write_buffer_size()
+
+    def watermarks(self, high: int) -> None:
+        """From which amount on the pipe counts as full, and when it is told to have room again."""
+        if self._transport is not None:
+            self._transport.underlying_transport.set_write_buffer_limits(high, high // 4)
+
+    def close(self, code: int, text: str) -> None:
+        """A close frame; the socket ends when the client answers, or after `CLOSE_S`."""
+        if self._transport is None or self._closing:
+            return
+        self._closing = True
+        self._transport.send(WSMsgType.CLOSE, close_payload(code if code != NO_CODE else 1000, text))
+        asyncio.get_running_loop().call_later(CLOSE_S, self.abort)
+
+    def abort(self) -> None:
+        """Drop it."""
+        if self._transport is not None:
+            self._transport.underlying_transport.abort()
+
+
+async def listen(host: Host, address: str, port: int, tls: ssl.SSLContext | None) -> asyncio.Server:
+    """Serve; port 0 takes a free one. Raises OSError."""
+
+    def visitor(asked: WSUpgradeRequest) -> WSUpgradeResponseWithListener:
+        target = asked.path.decode("utf-8", "replace")
+        path, _, query = target.partition("?")
+        headers = {key.lower(): value for key, value in asked.headers.items()}
+        request = Request(path, query, headers)
+        if "websocket" not in headers.get("upgrade", "").lower():
+            return _plain(host.get(request))
+        found = host.upgrade(request)
+        if isinstance(found, Answer):
+            return _plain(found)
+        extra = {"Sec-WebSocket-Protocol": found.subprotocol} if headers.get("sec-websocket-protocol") else {}
+        response = WSUpgradeResponse.create_101_response(extra)
+        return WSUpgradeResponseWithListener(response, Guest(found))
+
+    options: dict[str, Any] = {"ssl": tls, "ssl_handshake_timeout": HANDSHAKE_S} if tls is not None else {}
+    return await ws_create_server(
+        visitor, address, port, enable_auto_pong=False, max_frame_size=1 << 20, websocket_handshake_timeout=HANDSHAKE_S, logger_name=LOG,
+        **options,
+    )  # fmt: skip
+
+
+def _plain(answer: Answer) -> WSUpgradeResponseWithListener:
+    headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", **answer.headers}
+    if answer.status < 400:
+        response = WSUpgradeResponse.create_ok_response(answer.body, headers)
+    else:
+        response = WSUpgradeResponse.create_error_response(answer.status, answer.body, headers)
+    return WSUpgradeResponseWithListener(response, None)

@@ -1,0 +1,100 @@
+"""All downstream clients of a process, whatever carries them: whose turn it is, who has been silent or stuck for too long.
+
+Boxes that have something are collected while a read of a venue's socket is judged; then each client gets one write. `window_s` waits a
+little for more (fewer and larger writes); without it the write leaves in the same turn of the loop. Next door: `client.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+
+from truetape.core.serve.frames import Frames
+from truetape.io.clock import now as clock
+from truetape.io.serve.client import Client
+
+BEAT_S = 0.25
+
+
+class Hall:
+    """Clients and their turns. `gone` is told of each that left."""
+
+    def __init__(self, frames: Frames, window_s: float, fail: Callable[[Exception], None]) -> None:
+        self.frames = frames
+        self.clients: dict[Client, None] = {}
+        self.window_s = window_s
+        self.turns = 0
+        self._fail = fail
+        self._ready: dict[Client, None] = {}
+        self._soon: asyncio.Handle | None = None
+        self._pulse: asyncio.TimerHandle | None = None
+        self.on_beat: Callable[[int], None] = lambda _now: None
+
+    def start(self) -> None:
+        """Begin to watch."""
+        self._pulse = asyncio.get_running_loop().call_later(BEAT_S, self._beat)
+
+    def stop(self) -> None:
+        """No more turns."""
+        for timer in (self._pulse, self._soon):
+            if timer is not None:
+                timer.cancel()
+        self._pulse = self._soon = None
+
+    def waker(self, client: Client, id_: int) -> Callable[[], None]:
+        """What the driver calls when this box has something."""
+        return partial(self._wake, client, id_)
+
+    def _wake(self, client: Client, id_: int) -> None:
+        client.boxes_dirty[id_] = None
+        self._ready[client] = None
+        if self._soon is None:
+            loop = asyncio.get_running_loop()
+            self._soon = loop.call_later(self.window_s, self._turn) if self.window_s else loop.call_soon(self._turn)
+
+    def ready(self, client: Client) -> None:
+        """Its pipe has room again, or it has just subscribed."""
+        client.boxes_dirty.update(dict.fromkeys(client.peer.boxes))
+        self._ready[client] = None
+        if self._soon is None:
+            self._soon = asyncio.get_running_loop().call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._soon = None
+        ready, self._ready = self._ready, {}
+        self.turns += 1
+        self.frames.turn()
+        now = clock()
+        try:
+            again = [client for client in ready if client in self.clients and client.turn(now)]
+        except Exception as error:  # noqa: BLE001  a bug: said once, by whoever runs the gateway
+            self._fail(error)
+            return
+        if again:
+            self._ready.update(dict.fromkeys(again))
+            if self._soon is None:
+                self._soon = asyncio.get_running_loop().call_soon(self._turn)
+
+    def _beat(self) -> None:
+        self._pulse = asyncio.get_running_loop().call_later(BEAT_S, self._beat)
+        now = clock()
+        try:
+            for client in list(self.clients):
+                self._look(client, now)
+            self.on_beat(now)
+        except Exception as error:  # noqa: BLE001  as above
+            self._fail(error)
+
+    def _look(self, client: Client, now: int) -> None:
+        peer = client.peer
+        if not client.watch(now):
+            client.say(peer.end("too_slow", f"nothing was taken for {client.write_ns / 1e9:g} s", now))
+            client.pipe.abort()
+            return
+        if client.blocked_since:
+            for id_, box in list(peer.boxes.items()):
+                if box.closed_reason is not None:
+                    client.say(peer.dropped(id_, box.closed_reason))
+        if (due := peer.deadline) is not None and now >= due:
+            client.say(peer.tick(now))
