@@ -64,6 +64,8 @@ class FeedConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     symbols_per_connection: Count = 0
     subscriptions_max: Count = 0
     rates: str = ""
+    lines: Annotated[int, Meta(ge=1, le=2)] = 1
+    line_urls: list[str] = []
 
 
 PROFILES: dict[str, dict[str, float]] = {
@@ -191,6 +193,8 @@ def _checked(config: Config, where: str) -> Config:
             )
         for key, schemes in ADDRESSES.items():
             _check_address(f"{at}.{key}", getattr(feed, key), schemes)
+        for n, address in enumerate(feed.line_urls):
+            _check_address(f"{at}.line_urls[{n}]", address, ADDRESSES["url"])
         feeds.append(msgspec.structs.replace(feed, name=name))
     return msgspec.structs.replace(config, feeds=feeds)
 

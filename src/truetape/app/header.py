@@ -32,6 +32,8 @@ class KeptFeed(Struct, frozen=True):
     connections: int = 0
     subscriptions_max: int = 0
     parts: tuple[Part, ...] = ()
+    lines: int = 1
+    line_urls: tuple[str, ...] = ()
 
 
 def encode_feeds(feeds: Sequence[Feed]) -> bytes:
@@ -39,7 +41,7 @@ def encode_feeds(feeds: Sequence[Feed]) -> bytes:
     rows = [
         KeptFeed(
             feed.name, feed.label, feed.venue, feed.url, feed.rest_url, feed.wants, dict(feed.names), feed.timing, feed.by_url,
-            feed.per_connection, feed.depth, feed.plan, feed.connections, feed.subscriptions_max, feed.parts,
+            feed.per_connection, feed.depth, feed.plan, feed.connections, feed.subscriptions_max, feed.parts, feed.lines, feed.line_urls,
         )
         for feed in feeds
     ]  # fmt: skip
@@ -55,7 +57,7 @@ def decode_feeds(config: bytes) -> list[Feed]:
         feeds.append(
             Feed(
                 row.name, row.label, row.venue, kind, row.url, row.rest_url, row.wants, names, row.timing, row.by_url,
-                row.per_connection, row.depth, row.plan, row.connections, row.subscriptions_max, row.parts,
+                row.per_connection, row.depth, row.plan, row.connections, row.subscriptions_max, row.parts, row.lines, row.line_urls,
             )
         )  # fmt: skip
     return feeds

@@ -85,6 +85,21 @@ def _connection(link: Any) -> dict[str, Any]:
         "delay_ms_p50": _ms(link.delay.percentile(0.5)),
         "delay_ms_p99": _ms(link.delay.percentile(0.99)),
         "delay_negative": link.delay.negative,
+        **({"line": _line(link)} if link.pair is not None else {}),
+    }
+
+
+def _line(link: Any) -> dict[str, Any]:
+    """What this line of two is good for."""
+    tally = link.pair.tally[link.line]
+    wins = sum(one.wins for one in link.pair.tally)
+    return {
+        "leads": link.leads,
+        "wins": tally.wins,
+        "win_rate": round(tally.wins / wins, 4) if wins else None,
+        "late": tally.late,
+        "missed": tally.missed,
+        "saved": tally.saved,
     }
 
 

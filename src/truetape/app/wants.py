@@ -90,7 +90,7 @@ class Wants:
 
     def _link(self, feed: Feed, want: Want) -> Link:
         """The connection that carries it or can: of the address that it needs, the one with the fewest subscriptions."""
-        links = [link for link in self._pump.links.values() if link.feed.name == feed.name]
+        links = [link for link in self._pump.links.values() if link.feed.name == feed.name and link.leads]
         for link in links:
             if (want.channel, want.raw) in link.streams:
                 return link

@@ -17,6 +17,8 @@ MEANING = {
     "symbols": "BASE-QUOTE[-PERP|-YYMMDD] or the venue's own spelling; `truetape symbols VENUE` lists them",
     "channels": "book trade quote ticker bar.1m …; the venue's own words are accepted",
     "depth": "levels of each book; 0: all that the venue gives",
+    "lines": "2: two connections carry the same, and the first to bring a message wins",
+    "line_urls": "addresses of the second lines, where they have one of their own",
     "url": "connect here instead of the venue's own address",
     "rest_url": "fetch snapshots and instruments here",
     "subscribe": "command, or url (streams named in the address, where the venue has that)",

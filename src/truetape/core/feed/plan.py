@@ -2,7 +2,8 @@
 
 A connection is `<feed>-<n>`; at a second address of the venue `<feed>-<address>-<n>`, so that connections at one address never rename those
 at another. Which symbol goes where is `spread.py`'s; the channels of one symbol stay together. Rates, where they are given, weigh the
-symbols when a feed is laid out; while it runs nothing moves.
+symbols when a feed is laid out; while it runs nothing moves. Where a feed has two
+lines, the second of each connection is called like the first, with a `b` behind it.
 """
 
 from __future__ import annotations
@@ -55,6 +56,8 @@ class Feed(Struct, frozen=True):
     connections: int = 0
     subscriptions_max: int = 0
     parts: tuple[Part, ...] = ()
+    lines: int = 1
+    line_urls: tuple[str, ...] = ()
 
 
 class Allowed(Struct, frozen=True):
@@ -73,15 +76,24 @@ def allowed(feed: Feed) -> Allowed:
     limits, plan = feed.dialect.limits, plan_of(feed)
     bought = plan if plan is not None else Plan(0, 0)
     sold = f"plan {feed.plan}"
-    connections, whose = _least(
-        (limits.connections, "venue"), (bought.connections, sold), (feed.connections, "config connections")
-    )
+    venue, most = (limits.connections, "venue"), (bought.connections, sold)
+    if feed.lines > 1:
+        venue, most = halved(venue, feed.lines), halved(most, feed.lines)
+    connections, whose = _least(venue, most, (feed.connections, "config connections"))
     subscriptions, which = _least((limits.wants_per_connection, "venue"), (bought.subscriptions, sold))
     total, why = _least((feed.subscriptions_max, "config subscriptions_max"))
     symbols = feed.per_connection or CONNECTION_MAX
     ceiling = "config symbols_per_connection" if feed.per_connection else "default"
     sources = {"connections": whose, "subscriptions": which, "symbols": ceiling, "total": why}
     return Allowed(connections, subscriptions, symbols, total, sources)
+
+
+def halved(limit: tuple[int, str], lines: int) -> tuple[int, str]:
+    """How many connections are left where each is opened on so many lines. Raises Impossible where not even one is."""
+    count, whose = limit
+    if 0 < count < lines:
+        raise Impossible(f"lines: expected 1, for {whose} allows {count} connection, found {lines}")
+    return count // lines, f"{whose} (on {lines} lines)" if count else whose
 
 
 def _least(*rows: tuple[int, str]) -> tuple[int, str]:

@@ -13,6 +13,7 @@ from truetape.core.feed.desk import DeskState
 from truetape.core.feed.due import SessionState
 from truetape.core.feed.health import StreamState
 from truetape.core.route.link import Link
+from truetape.core.route.pair import PairState
 from truetape.core.route.pump import Pump
 from truetape.model.event import Market
 
@@ -37,6 +38,7 @@ class PumpState(Struct, array_like=True):
     by_kind: dict[str, int]
     next_health: int
     links: list[LinkState]
+    pairs: list[PairState] = []
 
 
 _ENCODE = msgspec.msgpack.Encoder().encode
@@ -56,7 +58,11 @@ def save(pump: Pump) -> bytes:
             )
         )
     digest = pump.digest
-    return _ENCODE(PumpState(digest.link, digest.chunk, digest.by_kind, pump.next_health, links))
+    return _ENCODE(
+        PumpState(
+            digest.link, digest.chunk, digest.by_kind, pump.next_health, links, [pair.save() for pair in pump.pairs]
+        )
+    )
 
 
 def digest_of(state: bytes) -> bytes:
@@ -70,6 +76,8 @@ def load(pump: Pump, state: bytes) -> None:
     pump.digest.link, pump.digest.by_kind = saved.digest, saved.by_kind
     pump.digest.chunk[:] = saved.chunk  # the pump holds on to this very list
     pump.next_health = saved.next_health
+    for pair, state_of_pair in zip(pump.pairs, saved.pairs, strict=False):
+        pair.load(state_of_pair)
     for kept in saved.links:
         link = pump.links.get(kept.source)
         if link is not None:

@@ -7,7 +7,7 @@ what is published. Everything here is called by the pump and returns through `ef
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from truetape.core.book.sync import BookSync
@@ -16,7 +16,7 @@ from truetape.core.feed.health import FINE, SECOND, Stream
 from truetape.core.feed.session import Session
 from truetape.core.feed.venue import Accepted, Alive, Broken, Damaged, Ignored, Leaving, Rejected, Want
 from truetape.core.route.digest import CHUNK, Digest
-from truetape.core.route.link import SAMPLE_EVERY, Link
+from truetape.core.route.link import SAMPLE_EVERY, Handlers, Link
 from truetape.core.route.router import Router
 from truetape.model.effect import Effect, Fetch
 from truetape.model.event import KINDS, Bar, Book, Gap, Market, Quote, Status, Ticker, Trade
@@ -36,7 +36,7 @@ class Judge:
         self.flow = flow
         self.gaps: deque[Gap] = deque(maxlen=GAPS_MAX)
         self._chunk = digest.chunk
-        self.handlers: dict[type, Callable[[Link, Any, int], None]] = {
+        self.handlers: Handlers = {
             Trade: self._data, Quote: self._data, Ticker: self._data, Bar: self._data, Book: self.book, Accepted: self._accepted,
             Rejected: self._rejected, Alive: self._alive, Ignored: self._ignored, Damaged: self._damaged, Broken: self._broken,
             Leaving: self._leaving,
@@ -151,9 +151,15 @@ class Judge:
         self.tell(stream.enter("LIVE", "", now))
         self._learn(link, stream)
 
+    def taken(self, link: Link, stream: Stream, sync: BookSync, now: int) -> None:
+        """Another book took the place of this stream's: its state is told."""
+        self._judge(link, stream, sync, now, stream.last)
+
     def _judge(self, link: Link, stream: Stream, sync: BookSync, now: int, good: int) -> None:
         """The book's state changed: say so. `good` is when its last good message came."""
         if sync.state in ("GAP", "SUSPECT"):
+            if link.pair is not None and link.pair.standbys.rescued(stream, now):
+                return
             self.blind(stream, sync.reason, now, sync.from_seq, sync.to_seq, good)
         if sync.jumped:
             self.blind(stream, sync.jumped, now, sync.from_seq, sync.to_seq, good)
@@ -265,7 +271,7 @@ class Judge:
         if sync.live and sync.rule.snapshot != "whole":
             sync.fail("GAP", reason)
             self._judge(link, stream, sync, now, stream.last)
-            if link.session is not None:
+            if link.session is not None and sync.wants_snapshot:
                 self._want_snapshot(link, stream, sync, now)
 
     @staticmethod
@@ -295,7 +301,7 @@ class Judge:
             if stream.sync is not None and stream.sync.live:
                 stream.sync.fail("SUSPECT", why)
                 self._judge(link, stream, stream.sync, now, stream.last)
-                if link.session is not None:
+                if link.session is not None and stream.sync.wants_snapshot:
                     self._want_snapshot(link, stream, stream.sync, now)
             elif stream.sync is None and stream.state == "LIVE":
                 self.blind(stream, why, now)
@@ -304,9 +310,14 @@ class Judge:
     def garbage(self, link: Link, error: Exception, now: int) -> None:
         """A whole frame was unreadable. Books that no number or checksum guards may have lost a change in it."""
         link.counts.errors += 1
-        for stream in link.book_streams():
+        if link.pair is not None and not link.pair.alone[link.line]:
+            link.pair.standbys.doubt(link, "an unreadable frame may have been a change", now)
+            streams = []  # of the others the other line has the frame
+        else:
+            streams = link.leader.book_streams()
+        for stream in streams:
             if stream.sync is not None and stream.sync.evidence == "none":
-                self.doubt(link, stream, "an unreadable frame may have been a change", now)
+                self.doubt(link.leader, stream, "an unreadable frame may have been a change", now)
         if link.session is not None:
             self.effects += link.session.undecodable(now)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from truetape.core.book.sync import make
 from truetape.core.feed.delay import Histogram
@@ -18,6 +19,12 @@ from truetape.core.feed.session import Session
 from truetape.core.feed.venue import Dialect, Want
 from truetape.model.event import Counted
 
+if TYPE_CHECKING:
+    from truetape.core.route.pair import Pair
+
+Handlers: TypeAlias = "dict[type, Callable[[Link, Any, int], None]]"
+"""Who judges what a message said, by its class."""
+
 SAMPLE_EVERY = 1024
 """One frame in so many is read again, generically, for what a typed decode does not see; and the first of each channel."""
 
@@ -28,12 +35,15 @@ class Link:
     """The pump's room for one connection. `session` is None where a capture is only observed."""
 
     __slots__ = (
-        "books", "counts", "decode", "delay", "desk", "dialect", "drift", "feed", "fresh", "label", "session", "source",
-        "streams", "unsampled", "url",
+        "books", "counts", "decode", "delay", "desk", "dialect", "drift", "feed", "fresh", "handlers", "label", "line", "pair",
+        "session", "source", "streams", "unsampled", "url",
     )  # fmt: skip
 
-    def __init__(self, source: str, feed: Feed, url: str, session: Session | None) -> None:
+    def __init__(self, source: str, feed: Feed, url: str, session: Session | None, handlers: Handlers) -> None:
         self.source = source
+        self.handlers = handlers
+        self.pair: Pair | None = None  # where another connection carries the same: `line` 0 or 1 of the two
+        self.line = 0
         self.feed = feed
         self.label = feed.label
         self.url = url
@@ -57,6 +67,21 @@ class Link:
         self.decode = self.dialect.decode
         if self.session is not None:
             self.session.dialect = self.dialect
+
+    @property
+    def leads(self) -> bool:
+        """Whether the streams that it carries are kept here."""
+        return self.pair is None or self.pair.leader is self
+
+    @property
+    def leader(self) -> Link:
+        """Where the streams are kept."""
+        return self if self.pair is None else self.pair.leader
+
+    @property
+    def lines(self) -> list[Link]:
+        """All connections that carry the same."""
+        return [self] if self.pair is None else self.pair.links
 
     def add(self, want: Want, now: int) -> Stream:
         """Make room for one subscription."""

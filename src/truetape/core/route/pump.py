@@ -20,11 +20,13 @@ from msgspec.structs import replace
 
 from truetape.core.book.tape import Flow
 from truetape.core.feed.plan import Feed, connections
+from truetape.core.feed.second import second_line
 from truetape.core.feed.session import Session
 from truetape.core.feed.venue import Want
 from truetape.core.route.digest import Digest
 from truetape.core.route.judge import Judge
 from truetape.core.route.link import Link
+from truetape.core.route.pair import Pair
 from truetape.core.route.router import Router
 from truetape.model.effect import Effect
 from truetape.model.event import Counted, Gap, Status
@@ -63,27 +65,35 @@ class Pump:
         self.router = router if router is not None else Router()
         self.digest = Digest()
         self.links: dict[str, Link] = {}
+        self.pairs: list[Pair] = []
         self.seed = seed
         self._effects: list[Effect] = []
         self.next_health = 0
         self.refused = 0  # commands that could not be followed
         self.judge = Judge(self.router, self.digest, self._effects, flow)
-        self._handlers = self.judge.handlers
         for feed in feeds:
             for source, endpoint in connections(feed):
-                self._add(source, feed, endpoint.url, endpoint.wants, now)
+                link = self._add(source, feed, endpoint.url, endpoint.wants, now)
+                if feed.lines > 1:
+                    second = second_line(feed, source, endpoint)
+                    self._join(link, self._add(second[0], feed, second[1].url, second[1].wants, now))
 
     def _add(self, source: str, feed: Feed, url: str, wants: Sequence[Want], now: int) -> Link:
         dialect = feed.dialect(feed.label, feed.names, url)
         session = Session(source, dialect, url, wants, feed.timing, Random(f"{self.seed}:{source}"))
-        link = self.links[source] = Link(source, feed, url, session)
+        link = self.links[source] = Link(source, feed, url, session, self.judge.handlers)
         for want in wants:
             self.judge.connect(link, link.add(want, now))
         return link
 
+    def _join(self, first: Link, second: Link) -> None:
+        """These two carry the same: the second's streams are the first's."""
+        second.streams, second.books = {}, {}
+        self.pairs.append(Pair(self.judge, first, second))
+
     def observe(self, source: str, feed: Feed, url: str) -> None:
         """Admit a connection of a capture: no session, no timers, no effects."""
-        self.links[source] = Link(source, feed, url, None)
+        self.links[source] = Link(source, feed, url, None, self.judge.handlers)
 
     # -- inputs: one for each kind of record ----------------------------------------------------------------------------
 
@@ -104,6 +114,8 @@ class Pump:
         link = self.links[source]
         link.renew()
         link.desk.clear()
+        if link.pair is not None:
+            link.pair.opened(link, now)
         for stream in link.streams.values():
             if stream.state != "CLOSED":
                 stream.last = 0
@@ -129,7 +141,7 @@ class Pump:
             return self._drain()
         if session is not None and session.garbage:
             session.garbage = 0
-        handlers = self._handlers
+        handlers = link.handlers
         for item in decoded:
             handlers[item.__class__](link, item, now)
         link.unsampled -= 1
@@ -141,7 +153,7 @@ class Pump:
         self, source: str, ref: str, status: int, body: bytes, now: int, retry_after_s: float = -1.0
     ) -> list[Effect]:
         """An HTTP answer: a snapshot for a book of this connection."""
-        link = self.links[source]
+        link = self.links[source].leader
         raw = ref.partition(":")[2]
         stream = link.streams.get(("book", raw))
         if (stream is None or stream.sync is None) and link.session is not None:
@@ -162,12 +174,14 @@ class Pump:
     def lost(self, source: str, reason: str, now: int, code: int = 0, retry_after_s: float = -1.0) -> list[Effect]:
         """A connection ended, or could not be made."""
         link = self.links[source]
-        link.desk.clear()
         if link.session is not None:
             link.session.lost(reason, now, code=code, retry_after_s=retry_after_s)
             self.judge.tell(
                 Status(link.label, source, link.url, now, "", link.session.state, link.session.reason, since=now)
             )
+        if link.pair is not None:
+            link.pair.lost(link, reason, now)
+        link.desk.clear()
         stopped = link.session is not None and link.session.state == "STOPPED"
         for stream in link.streams.values():
             self.judge.blind(stream, f"connection lost: {reason}", now)
@@ -208,11 +222,12 @@ class Pump:
     def deadline(self) -> int | None:
         """When `tick` is next due, ns."""
         due = [self.next_health] if self.next_health else []
+        due += [at for pair in self.pairs if (at := pair.deadline) is not None]
         for link in self.links.values():
             if link.session is not None:
                 if (at := link.session.deadline) is not None:
                     due.append(at)
-                if link.session.state == "OPEN" and (at := link.desk.deadline) is not None:
+                if link.session.state == "OPEN" and link.leads and (at := link.desk.deadline) is not None:
                     due.append(at)
         return min(due, default=None)
 
@@ -228,10 +243,12 @@ class Pump:
                 continue
             if (at := session.deadline) is not None and now >= at:
                 self._effects += session.tick(now)
-            if session.state == "OPEN":
+            if session.state == "OPEN" and link.leads:
                 if check:
                     self.judge.check(link, now)
                 self.judge.ask_snapshots(link, session, now)
+        for pair in self.pairs:
+            pair.tick(now)
         return self._drain()
 
     def command(self, body: bytes, now: int) -> list[Effect]:
@@ -241,7 +258,7 @@ class Pump:
         """
         try:
             order = _ORDERS.decode(body)
-            link = self.links[order.source]
+            link = self.links[order.source].leader
             if order.do == "want":
                 _check(link, order.wants)
         except UNREADABLE:
@@ -263,8 +280,9 @@ class Pump:
             elif stream.state == "CLOSED":  # it was refused before
                 stream.last = 0
                 self.judge.tell(stream.enter("SYNCING", "waiting for the first data", now))
-        if link.session is not None:
-            self._effects += link.session.want(wants, now)
+        for line in link.lines:
+            if line.session is not None:
+                self._effects += line.session.want(wants, now)
 
     def _named(self, link: Link, wants: list[Want]) -> list[Want]:
         """One spelling of the venue's has one name in a feed: that of whoever subscribed first."""
@@ -275,13 +293,16 @@ class Pump:
     def _unwant(self, link: Link, wants: list[Want], now: int) -> None:
         for want in wants:
             stream = link.drop(want)
+            if link.pair is not None:
+                link.pair.forget((want.channel, want.raw))
             if stream is not None:
                 if stream.sync is not None:
                     link.desk.answered(want.raw)
                     stream.sync.fail("CLOSED", "unsubscribed")
                 self.judge.tell(stream.enter("CLOSED", "unsubscribed", now))
-        if link.session is not None:
-            self._effects += link.session.unwant(wants, now)
+        for line in link.lines:
+            if line.session is not None:
+                self._effects += line.session.unwant(wants, now)
 
     def ended(self, why: str, now: int) -> list[Gap]:
         """What each stream that was seeing would be blind to from here until `now`, for whoever knows that this pump went no further."""
