@@ -267,9 +267,11 @@ class Service:
         except ValueError as error:
             raise Refused("bad_request", str(error)) from None
         if box.mode.name in ("drop_oldest", "drop_newest", "disconnect") and not resume:
-            box.signature = (asked.id, asked.mode, asked.bound, asked.depth, tuple(one.pattern for one in found))
-        else:
-            box.signature = box.name
+            patterns = tuple(one.pattern for one in found)
+            wire = client.address == "unix"
+            box.signature = self.frames.signature(
+                wire, peer.encoding, asked.id, asked.mode, asked.bound, asked.depth, patterns
+            )
         self._asked[box] = found
         gateway.boxes[box] = found
         gateway.driver.wakers[box] = self.hall.waker(client, asked.id)

@@ -40,6 +40,15 @@ def encode(message: ToClient, encoding: Encoding) -> bytes:
     return _ENCODERS[encoding](message)
 
 
+class Lane(Struct, gc=False):
+    """What all plain boxes of one signature have in this turn: events `first` to `last`, `count` of them, as bytes for the wire."""
+
+    first: Market
+    last: Market
+    count: int
+    wire: bytes
+
+
 class Frames:
     """What one turn of the loop encodes. `turn` forgets it all; until then everything that is cached keeps its events alive."""
 
@@ -47,19 +56,26 @@ class Frames:
         self.cuts: dict[tuple[int, int], tuple[Market, Market]] = {}
         self._events: dict[tuple[int, Encoding], tuple[Market, Raw]] = {}
         self._whole: dict[tuple[object, ...], tuple[list[Market], bytes]] = {}
+        self.lanes: dict[int, Lane] = {}
+        self._signatures: dict[tuple[object, ...], int] = {}
         self.encoded = 0
         self.shared = 0
 
     def turn(self) -> None:
         """A new turn: what was cached is stale."""
         self._whole.clear()
+        self.lanes.clear()
         if len(self._events) > CACHED_MAX or len(self.cuts) > CACHED_MAX:
             self._events.clear()
             self.cuts.clear()
 
+    def signature(self, *like: object) -> int:
+        """One number for all boxes that are alike: same patterns, mode, bound, depth, id, encoding and wire."""
+        return self._signatures.setdefault(like, len(self._signatures) + 1)
+
     def data(self, id_: int, box: ClientBox, events: list[Market], encoding: Encoding) -> bytes:
         """One data message of these events, which the box has just given."""
-        drained = box.drained and not box.lags
+        drained = bool(box.signature) and box.drained and not box.lags
         key = (box.signature, encoding, id(events[0]), id(events[-1]), len(events), drained)
         known = self._whole.get(key) if drained else None
         if known is not None:

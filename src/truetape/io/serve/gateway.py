@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from msgspec import Struct
@@ -110,12 +110,17 @@ class Guest(WSListener):
         self._assembler = Assembler(session.bytes_max, session.fragments_max)
         self._transport: WSTransport | None = None
         self._closing = False
+        self._opcode = TEXT if session.subprotocol.endswith(".json") else BINARY
+        self._put: Callable[[bytes], object] = _nowhere
+        self._waiting: Callable[[], int] = _nothing
 
     # -- what picows tells ----------------------------------------------------------------------------------------------
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         """The handshake is done."""
         self._transport = transport
+        self._put = transport.underlying_transport.write
+        self._waiting = transport.underlying_transport.get_write_buffer_size
         peer = transport.underlying_transport.get_extra_info("peername") or ("?",)
         self._session.opened(self, str(peer[0]))
 
@@ -155,6 +160,7 @@ class Guest(WSListener):
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         """The socket is gone."""
         self._transport = None
+        self._put, self._waiting = _nowhere, _nothing
         self._session.gone()
 
     def resume_writing(self) -> None:
@@ -163,20 +169,19 @@ class Guest(WSListener):
 
     # -- a pipe ---------------------------------------------------------------------------------------------------------
 
-    def write(self, messages: Sequence[bytes]) -> None:
+    def frame(self, messages: Sequence[bytes]) -> bytes:
         """See `client.Pipe`. JSON goes as text, MessagePack as binary."""
-        if self._transport is None or self._closing:
-            return
-        opcode = TEXT if self._session.subprotocol.endswith(".json") else BINARY
-        if len(messages) == 1:
-            data: bytes = head(len(messages[0]), opcode) + messages[0]
-        else:
-            data = b"".join([part for message in messages for part in (head(len(message), opcode), message)])
-        self._transport.underlying_transport.write(data)
+        opcode = self._opcode
+        return b"".join([part for message in messages for part in (head(len(message), opcode), message)])
+
+    def write(self, wire: bytes) -> None:
+        """See `client.Pipe`."""
+        if not self._closing:
+            self._put(wire)
 
     def waiting(self) -> int:
         """See `client.Pipe`."""
-        return 0 if self._transport is None else self._transport.underlying_transport.get_write_buffer_size()
+        return self._waiting()
 
     def watermarks(self, high: int) -> None:
         """From which amount on the pipe counts as full, and when it is told to have room again."""
@@ -195,6 +200,15 @@ class Guest(WSListener):
         """Drop it."""
         if self._transport is not None:
             self._transport.underlying_transport.abort()
+
+
+def _nowhere(_wire: bytes) -> None:
+    """The socket is gone."""
+
+
+def _nothing() -> int:
+    """And nothing waits in it."""
+    return 0
 
 
 async def listen(host: Host, address: str, port: int, tls: ssl.SSLContext | None) -> asyncio.Server:

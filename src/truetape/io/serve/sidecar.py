@@ -87,12 +87,14 @@ class Side(asyncio.Protocol):
 
     # -- a pipe ---------------------------------------------------------------------------------------------------------
 
-    def write(self, messages: Sequence[bytes]) -> None:
+    def frame(self, messages: Sequence[bytes]) -> bytes:
+        """See `client.Pipe`."""
+        return b"".join([part for data in messages for part in (len(data).to_bytes(4, "big"), data)])
+
+    def write(self, wire: bytes) -> None:
         """See `client.Pipe`."""
         if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(
-                b"".join([part for data in messages for part in (len(data).to_bytes(4, "big"), data)])
-            )
+            self._transport.write(wire)
 
     def waiting(self) -> int:
         """See `client.Pipe`."""
