@@ -400,7 +400,7 @@ def test_a_program_that_was_held_up_reads_what_came_before_it_judges_the_link(ho
     if alive:
         world.hear()
     world.until(20.5)
-    assert [at for at, _ in world.closes()] == ([] if alive else [20.5])
+    assert [at for at, _ in world.closes()] == ([] if alive else [20.1])
 
 
 def test_a_hang_up_is_said_once_and_given_up_if_nobody_answers() -> None:

@@ -139,8 +139,7 @@ def stuff(line: Any) -> None:
     """Fill the send buffer: a message that nobody reads, larger than what the kernel takes."""
     pipe = line.transport.underlying_transport
     pipe.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16_384)
-    for _ in range(8):
-        line.transport.send(WSMsgType.TEXT, JUNK)
+    line.transport.send(WSMsgType.TEXT, JUNK)
 
 
 async def _trials(name: str, mode: Mode, venue: Venue, profiles: list[str], count: int, random: Random) -> list[Found]:

@@ -15,7 +15,7 @@ from truetape.app.calm import Calm, pauses
 from truetape.core.guard import Guard, Order, Restart, Shed, Tell, Tidy
 from truetape.core.lag import LagWatch
 from truetape.core.route import shed
-from truetape.io.clock import cpu_s
+from truetape.io.clock import awake, cpu_s
 from truetape.io.clock import now as clock
 from truetape.io.obs import log
 from truetape.io.store.journal import Journal
@@ -46,7 +46,7 @@ class Pulse:
 
     def begin(self) -> None:
         """The first beat is now."""
-        self._beat(clock())
+        self._beat(awake())
 
     def end(self) -> None:
         """No more."""
@@ -56,7 +56,7 @@ class Pulse:
     def _beat(self, due: int) -> None:
         began = clock()
         try:
-            self._lag(began - due, began)
+            self._lag(awake() - due, began)  # a sleep of the machine is no lag of the loop
             self._memory(began)
             if self._gateway.journal is not None:
                 self._tell_of_the_tape(self._gateway.journal)
@@ -65,7 +65,7 @@ class Pulse:
         except Exception as error:  # noqa: BLE001  a timer would die in silence; the driver ends the gateway with the error
             self._gateway.driver.fail(error)
             return
-        self._timer = self._loop.call_later(BEAT_S, self._beat, clock() + round(BEAT_S * SECOND))
+        self._timer = self._loop.call_later(BEAT_S, self._beat, awake() + round(BEAT_S * SECOND))
 
     # -- the loop -------------------------------------------------------------------------------------------------------
 

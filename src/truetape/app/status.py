@@ -8,7 +8,7 @@ import msgspec
 
 import truetape
 from truetape.app.secrets import redact
-from truetape.io.clock import cpu_s, drift_ns
+from truetape.io.clock import KEEPER, cpu_s, drift_ns
 from truetape.io.clock import now as clock
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def status(gateway: Gateway) -> dict[str, Any]:
         **gateway.pulse.report(),
         "cpu_s": round(cpu_s(), 3),
         "clock_drift_ms": round(drift_ns() / MS, 3),
+        "clock": _clock(),
     }
 
 
@@ -63,6 +64,18 @@ def _streams(link: Any, now: int) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def _clock() -> dict[str, Any]:
+    """What became of the wall clock and of time itself since the start."""
+    clocks = KEEPER.clocks
+    return {
+        "drift_ms": round(drift_ns() / MS, 3),
+        "steps": clocks.steps,
+        "last_step_s": round(clocks.last_step / SECOND, 3),
+        "suspended": clocks.sleeps,
+        "suspended_s": round(clocks.slept / SECOND, 3),
+    }
 
 
 def _connection(link: Any) -> dict[str, Any]:

@@ -70,7 +70,7 @@ class Tick(Struct, frozen=True, gc=False, array_like=True, tag=TICK):
 
 
 class Sampled(Struct, frozen=True, gc=False, array_like=True, tag=SAMPLED):
-    """A measurement that judgement may use: a pong's round trip (`pong`, ns), bytes that wait for a socket (`unsent`), resident memory."""
+    """A measurement that judgement may use: see `Pump.sampled`. Others are kept as evidence: resident memory (`rss`, bytes), loop lag."""
 
     source: str
     now: int

@@ -240,6 +240,15 @@ class Session:
         why = self.watch.unsent(waiting, now) if self._stands else ""
         return self._hang_up(why, now) if why else []
 
+    def slept(self, ns: int, now: int) -> None:
+        """The machine was suspended for `ns`, which `now` counts: the link is asked at once, and the time is not held against it."""
+        if self.state == "DIALING" or (self.state == "OPEN" and self._due.dial):
+            self._due.dial += ns  # the driver's own limits slept too
+        elif self.state == "OPEN":
+            self.opened_at += ns
+            self.last_rx += ns
+            self.watch.woke(now)
+
     def alive(self, ts: int, pong: bool, now: int) -> None:
         """The venue answered our application ping, or beat its heart."""
         if pong:

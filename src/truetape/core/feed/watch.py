@@ -14,7 +14,9 @@ from msgspec import Struct, field
 
 SECOND = 1_000_000_000
 STALL = SECOND // 2
-"""A tick so late was held up, and so may be the reading of what came: links are judged so much later, not at once."""
+"""A tick that comes later than this was held up, and so was the reading of what came: links are not judged at once."""
+PATIENCE = SECOND // 10
+"""But so much later: a loop reads every socket that has something in its next turn."""
 KEPT = 100
 """Pings whose answers are counted for the rate."""
 
@@ -95,6 +97,12 @@ class Watch:
         was = self.state
         self.state = WatchState(rtt_ns=was.rtt_ns, offset_ns=was.offset_ns, pings=was.pings, app_pings=was.app_pings)
 
+    def woke(self, now: int) -> None:
+        """After a sleep nothing is believed: ask now, and await no older answer."""
+        self.opened(now)
+        self.state.ping = now if self.ping_every else 0
+        self.state.app_ping = now if self.app_every else 0
+
     # -- answers --------------------------------------------------------------------------------------------------------
 
     def ponged(self, rtt_ns: int, now: int) -> None:
@@ -142,7 +150,7 @@ class Watch:
         on = self.state
         if on.patient_at != last_rx:
             on.patient_at = last_rx
-            on.patience = now + STALL
+            on.patience = now + PATIENCE
 
     def dead(self, last_rx: int, now: int) -> str:
         """Why the link is to be given up; empty while it is believed."""

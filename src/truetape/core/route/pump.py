@@ -23,6 +23,7 @@ from truetape.core.feed.plan import Feed, connections
 from truetape.core.feed.second import second_line
 from truetape.core.feed.session import Session
 from truetape.core.feed.venue import Want
+from truetape.core.route import jumps
 from truetape.core.route.digest import Digest
 from truetape.core.route.judge import Judge
 from truetape.core.route.link import Link
@@ -194,16 +195,21 @@ class Pump:
         return self._drain()
 
     def sampled(self, source: str, name: str, value: float, now: int) -> list[Effect]:
-        """A measurement: `pong` (the round trip, ns; -1 where the pong does not say of which ping), `unsent` (bytes that wait for a socket).
+        """A measurement; names that are not here judge nothing.
 
-        Others judge nothing.
+        `pong`: a round trip, ns (-1 where the pong does not say of which ping); `unsent`: bytes that wait for a socket; `slept`, `stepped`: for
+        how long the machine was suspended, by how much the wall clock was set, ns.
         """
         link = self.links.get(source)
-        if link is not None and link.session is not None:
-            if name == "pong":
-                link.session.ponged(int(value), now)
-            elif name == "unsent":
-                self._effects += link.session.unsent(int(value), now)
+        session = link.session if link is not None else None
+        if name == "pong" and session is not None:
+            session.ponged(int(value), now)
+        elif name == "unsent" and session is not None:
+            self._effects += session.unsent(int(value), now)
+        elif name == "slept":
+            jumps.slept(self.judge, self.links.values(), int(value), now)
+        elif name == "stepped":
+            jumps.stepped(self.judge, int(value), now)
         return self._drain()
 
     def hole(self, now: int, why: str) -> list[Effect]:

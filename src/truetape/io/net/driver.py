@@ -14,8 +14,10 @@ from urllib.parse import quote
 
 from picows import WSMsgType
 
+from truetape.core.clocks import Jump, Slept
 from truetape.core.route.mailbox import Mailbox
 from truetape.core.route.pump import Pump
+from truetape.io.clock import KEEPER, Keeper
 from truetape.io.clock import now as clock
 from truetape.io.net.dial import Dialing, Failed, dial
 from truetape.io.net.http import Getter
@@ -51,11 +53,13 @@ class Driver:
         recorder: Recorder | None = None,
         redact: Callable[[str], str] = str,
         log: Callable[..., None] | None = None,
+        keeper: Keeper = KEEPER,
     ) -> None:
         self.pump = pump
         self.judge = pump.frame
         self.dialing = dialing
         self.append = recorder.append if recorder is not None else _nowhere
+        self.keeper = keeper
         self.redact = redact
         self.log = log if log is not None else _nowhere
         self.wakers: dict[Mailbox, Callable[[], None]] = {}
@@ -76,6 +80,7 @@ class Driver:
     async def run(self, started: Callable[[], None] = lambda: None) -> None:
         """Dial everything and serve until `stop`; then close in order. What `fail` was told comes out of it."""
         self._loop = asyncio.get_running_loop()
+        self.keeper.listeners.append(self._jumped)
         try:
             async with asyncio.TaskGroup() as group:
                 self._group = group
@@ -88,6 +93,7 @@ class Driver:
                 self._close()
                 await self._settle()
         finally:
+            self.keeper.listeners.remove(self._jumped)
             self._close()
             self._group = None
             for timer in (self._timer, self._windows):
@@ -223,13 +229,20 @@ class Driver:
             self.fail(error)
 
     def _tick(self) -> None:
-        now = clock()
         self._timer = None
         try:
+            self.keeper.look()
+            now = clock()
             self.append((record.TICK, "", now), 16)
             self._after(self.pump.tick(now), now)
         except Exception as error:  # noqa: BLE001  see `fail`
             self.fail(error)
+
+    def _jumped(self, jump: Jump) -> None:
+        """The machine slept, or the wall clock was set: a record, so that a replay judges the same."""
+        name = "slept" if isinstance(jump, Slept) else "stepped"
+        self._sampled("", name, float(jump.ns))
+        self.log(name, seconds=round(jump.ns / SECOND, 3))
 
     def sampled(self, name: str, value: float) -> None:
         """A measurement of the process itself, kept as evidence: no judgement of the pump depends on it."""
