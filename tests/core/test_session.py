@@ -304,7 +304,7 @@ def test_retry_after_is_obeyed(jitter: Jitter) -> None:
     for seed in range(50):
         world = World(books(1), timing(jitter=jitter), seed=seed)
         world.session.start(T0)
-        (wait,) = dials(world, 1, "refused: HTTP 429", code=429, retry_after_s=90.0)
+        (wait,) = dials(world, 1, "refused: HTTP 429", least_s=90.0)
         assert 90 <= wait <= (99 if jitter else 90)
 
 
@@ -314,7 +314,7 @@ def test_retry_after_is_obeyed(jitter: Jitter) -> None:
 def test_a_venue_cannot_ask_for_more_than_a_day(asked_for: float, kept: float) -> None:
     world = World(books(1))
     world.session.start(T0)
-    assert dials(world, 1, "refused: HTTP 429", retry_after_s=asked_for) == [kept]
+    assert dials(world, 1, "refused: HTTP 429", least_s=asked_for) == [kept]
     world.session.opened(world.now)
     world.session.rejected(Rejected("rate_limit", "no", retry_after_s=asked_for), world.now)
     later = world.now + 86_400 * S
@@ -636,7 +636,7 @@ def weather(script: dict[str, Any]) -> Callable[[World], list[tuple[int, Callabl
         session, due = world.session, []
 
         def refused(retry_after_s: float) -> None:
-            session.lost("refused: no", world.now, retry_after_s=retry_after_s)
+            session.lost("refused: no", world.now, least_s=retry_after_s)
 
         for _, effect in world.did:
             chance = random.random()

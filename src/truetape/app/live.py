@@ -20,6 +20,7 @@ import truetape
 from truetape.app import calm, secrets, tls
 from truetape.app.config import Config, ConfigError, FeedConfig, JournalConfig, load, parse
 from truetape.app.header import encode_feeds
+from truetape.app.keys import Keys, order
 from truetape.app.pulse import Pulse
 from truetape.app.serve import Service
 from truetape.app.status import status
@@ -64,7 +65,8 @@ class Gateway:
         self.boxes: dict[Mailbox, list[Asked]] = {}
         self.started = clock()
         self._by_name = {feed.name: feed for feed in self.feeds}
-        self._dialing = {feed.name: _dialing(feed) for feed in config.feeds}
+        self._keys = Keys()
+        self._dialing = {feed.name: _dialing(feed, self._keys) for feed in config.feeds}
         self._life: Literal["new", "running", "closed"] = "new"
         self._group: asyncio.TaskGroup | None = None
         self._open = AsyncExitStack()
@@ -79,6 +81,11 @@ class Gateway:
         self.pulse: Pulse
         self.wants: Wants
         self._loop: asyncio.AbstractEventLoop
+
+    def look_at_keys(self) -> None:
+        """On each beat: is there another value for a credential that was refused?"""
+        if self._life == "running":
+            self._keys.look(self.pump, self.driver.command)
 
     def _how(self, source: str) -> Dialing:
         return self._dialing[self.pump.links[source].feed.name]
@@ -296,8 +303,22 @@ class Gateway:
                 return {"ok": True}
             case "subscribe" | "unsubscribe" as verb:
                 return self._operate(verb, request)
+            case "retry":
+                return self._retry(str(request.get("feed", "")))
             case other:
-                return {"error": f"expected do = status, subscribe, unsubscribe or drain, found {str(other)[:80]!r}"}
+                return {
+                    "error": f"expected do = status, subscribe, unsubscribe, retry or drain, found {str(other)[:80]!r}"
+                }
+
+    def _retry(self, name: str) -> dict[str, Any]:
+        """An operator's word that what was stopped may be tried again."""
+        links = [link for link in self.pump.links.values() if name in ("", link.feed.name)]
+        if not links:
+            return {"error": f"expected a feed of {', '.join(self._by_name)}, found {name!r}"}
+        stopped = [link.source for link in links if link.session is not None and link.session.state == "STOPPED"]
+        for source in stopped:
+            self.driver.command(order(source))
+        return {"ok": True, "connections": stopped}
 
     def _operate(self, verb: str, request: dict[str, Any]) -> dict[str, Any]:
         """An operator's subscriptions are held like a consumer's, until they are let go."""
@@ -333,8 +354,8 @@ def _log(event: str, **fields: Any) -> None:
     )
 
 
-def _dialing(feed: FeedConfig) -> Dialing:
-    secret = secrets.Secret(feed.secret).reveal if feed.secret else None
+def _dialing(feed: FeedConfig, keys: Keys) -> Dialing:
+    secret = keys.reader(feed.secret) if feed.secret else None
     timing = {
         name: value for name in ("handshake_s", "dial_s", "close_s") if (value := getattr(feed, name)) is not None
     }

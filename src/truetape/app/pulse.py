@@ -60,6 +60,7 @@ class Pulse:
             self._memory(began)
             if self._gateway.journal is not None:
                 self._tell_of_the_tape(self._gateway.journal)
+            self._gateway.look_at_keys()
             used, self._cpu_s = self._cpu_s, cpu_s()
             self._calm.beat((self._cpu_s - used) / BEAT_S)
         except Exception as error:  # noqa: BLE001  a timer would die in silence; the driver ends the gateway with the error

@@ -43,7 +43,7 @@ def feed_record(pump: Pump, item: Record) -> None:
         case Opened():
             pump.opened(item.source, item.now)
         case Lost():
-            pump.lost(item.source, item.reason, item.now, item.code, item.retry_after_s)
+            pump.lost(item.source, item.reason, item.now, item.code, item.retry_after_s, item.said)
         case Sampled():
             pump.sampled(item.source, item.name, item.value, item.now)
         case Command():

@@ -15,11 +15,12 @@ Remedy: TypeAlias = Literal["retry_now", "backoff", "wait", "resync", "drop", "s
 
 
 class Reason(Struct, frozen=True):
-    """A named cause with its remedy; `text` is what a person is told."""
+    """A named cause with its remedy; `text` is what a person is told. `wait_s`: how long to wait where the venue gives no time."""
 
     name: str
     remedy: Remedy
     text: str
+    wait_s: float = 0.0
 
 
 _ROWS: tuple[Reason, ...] = (
@@ -34,13 +35,16 @@ _ROWS: tuple[Reason, ...] = (
     Reason("refused", "backoff", "the venue refused the connection"),
     Reason("bad_key", "stop", "the key is wrong, missing, expired or not allowed here"),
     Reason("plan", "stop", "the plan does not include this"),
+    Reason("region", "stop", "the venue does not serve this country"),
+    Reason("proxy_refused", "stop", "the proxy wants credentials, or others"),
+    Reason("wrong_pin", "backoff", "the venue's certificate has none of the pinned keys: nothing was sent", 30.0),
     Reason("bad_request", "drop", "the venue calls the request wrong"),
     Reason("unknown_symbol", "drop", "the venue does not know the symbol"),
     Reason("ambiguous_symbol", "drop", "the symbol means several things: give its type"),
     Reason("unavailable", "drop", "the channel is not available for this symbol"),
-    Reason("rate_limit", "wait", "too many requests"),
-    Reason("quota", "wait", "the quota is used up"),
-    Reason("too_many_connections", "wait", "more connections than the plan allows"),
+    Reason("rate_limit", "wait", "too many requests", 5.0),
+    Reason("quota", "wait", "the quota is used up", 60.0),
+    Reason("too_many_connections", "wait", "more connections than the plan allows", 30.0),
     Reason("too_many_subscriptions", "drop", "more subscriptions than the plan allows"),
     Reason("venue_error", "backoff", "the venue has trouble of its own"),
     Reason("sequence_gap", "resync", "a number is missing between two messages"),

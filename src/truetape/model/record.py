@@ -53,13 +53,17 @@ class Fetched(Struct, frozen=True, gc=False, array_like=True, tag=FETCHED):
 
 
 class Lost(Struct, frozen=True, gc=False, array_like=True, tag=LOST):
-    """A connection ended, or could not be made. `code` is the close code or HTTP status, 0 where there was none."""
+    """A connection ended, or could not be made. `code` is the close code or HTTP status, 0 where there was none.
+
+    `said` is the text of the close frame, or what the HTTP answer held (tapes older than the field have none).
+    """
 
     source: str
     now: int
     reason: str
     code: int = 0
     retry_after_s: float = -1.0
+    said: str = ""
 
 
 class Tick(Struct, frozen=True, gc=False, array_like=True, tag=TICK):

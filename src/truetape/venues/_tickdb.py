@@ -11,7 +11,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Raw, Struct
 
-from truetape.core.feed.venue import Plan, Price, Size, Want, WholeLevel
+from truetape.core.feed.venue import Plan, Price, Rejected, Size, Want, WholeLevel
 from truetape.model.event import Level
 from truetape.model.instrument import Instrument
 
@@ -178,6 +178,27 @@ def reason(code: int | str, text: str) -> str:
         return "ambiguous_symbol"
     number = int(code) if isinstance(code, int) or (code.isdecimal() and len(code) < 9) else 0
     return REASONS.get(number) or _FAMILIES.get(number // 1000, "venue_error")
+
+
+def refusal(code: int, said: str) -> Rejected | None:
+    """The vendor's code in a close frame or an HTTP answer: in its JSON, before its text, or, from 3000 on, as the close code itself.
+
+    Close codes 1001 to 1004 are the protocol's own (going away ...) and say nothing of a key.
+    """
+    number: int | str = 0
+    text, wait = said, -1.0
+    try:
+        frame = FRAMES.decode(said.encode())
+        number, text, wait = frame.code, frame.message, details(frame.data).retry_after_s
+    except (msgspec.DecodeError, UnicodeEncodeError):
+        head = said.lstrip().partition(" ")[0].rstrip(":,")
+        number = head if head.isdecimal() and int(head) in REASONS else 0
+    if number in (0, "0", "") and (code >= 3000 and code in REASONS):
+        number = code
+    if number in (0, "0", ""):
+        return Rejected("bad_key", text.strip()[:200], code) if code == 403 else None
+    whole = int(number) if isinstance(number, int) or (number.isdecimal() and len(number) < 9) else code
+    return Rejected(reason(number, text), text.strip()[:200], whole, (), wait)
 
 
 def details(data: bytes) -> Details:

@@ -276,6 +276,8 @@ class Dialect:
 
     # -- REST -----------------------------------------------------------------------------------------------------------
 
+    refusal = staticmethod(wire.refusal)
+
     def snapshot_url(self, want: Want, rest_url: str) -> str | None:
         """Every message is a whole book."""
         return None

@@ -227,6 +227,8 @@ class Dialect:
         wait = min(message.retry_after, wire.RETRY_MAX_S)
         return Rejected(reason, message.message[:200], code, pairs if remedy(reason) == "drop" else (), wait)
 
+    refusal = staticmethod(wire.refusal)
+
     def snapshot_url(self, want: Want, rest_url: str) -> str | None:
         """Every message is a whole book."""
         return None

@@ -214,6 +214,8 @@ class Dialect:
             return Rejected(reason, message.message[:200], code)
         return Rejected(reason, message.message[:200], code, tuple(named or pairs))
 
+    refusal = staticmethod(wire.refusal)
+
     def snapshot_url(self, want: Want, rest_url: str) -> str | None:
         """Every message is a whole book."""
         return None

@@ -55,6 +55,10 @@ class SnapshotDesk:
         if self._flying.pop(raw, None) is not None:
             self._asked[raw] = now + _patience(self._tries[raw]) if retry_after_s < 0 else self._next
 
+    def hold(self, until: int) -> None:
+        """The venue asked for a pause: nothing is fetched before."""
+        self._next = max(self._next, until)
+
     def clear(self) -> None:
         """The connection went: nothing is in flight and nothing is asked for."""
         self._asked.clear()

@@ -58,6 +58,8 @@ class Feed(Struct, frozen=True):
     parts: tuple[Part, ...] = ()
     lines: int = 1
     line_urls: tuple[str, ...] = ()
+    credential: str = ""  # the secret's reference, never its value: connections that share it share its fate
+    alternates: tuple[str, ...] = ()  # other addresses of the same venue, dialed while `url` fails
 
 
 class Allowed(Struct, frozen=True):

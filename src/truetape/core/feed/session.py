@@ -19,6 +19,7 @@ from truetape.core.feed.acks import Acks
 from truetape.core.feed.backoff import Backoff, Jitter
 from truetape.core.feed.due import Due, SessionState, State
 from truetape.core.feed.pace import WAIT_MAX_S, Pace
+from truetape.core.feed.refusal import wait_s
 from truetape.core.feed.venue import Accepted, Dialect, Limits, Rejected, Want
 from truetape.core.feed.watch import STALL, Watch
 from truetape.model.effect import Close, Effect, Open, Ping, Send
@@ -168,17 +169,26 @@ class Session:
         self.garbage = 0
         self._forget()
         self.watch.opened(now)
+        if self._pace.held > now:
+            self.watch.hold(self._pace.held)  # the pause began while it was being dialed
         return self._ask(self.wants, now)
 
-    def lost(self, reason: str, now: int, *, code: int = 0, retry_after_s: float = -1.0) -> None:
-        """The connection ended or could not be made: wait, then dial again, or stop where a person must act."""
+    def lost(self, reason: str, now: int, *, least_s: float = -1.0, answer: Rejected | None = None) -> None:
+        """The connection ended or could not be made: wait, then dial again, or stop where a person must act.
+
+        `answer` is what the venue said by it, if it said anything; `least_s` the time that it wants to be left alone, -1 none.
+        """
         healthy = self.state == "OPEN" and now - self.opened_at >= _ns(self.timing.healthy_after_s)
         if self.state == "OPEN":
             self.reconnects += 1
         if healthy:
             self._backoff.attempts = 0
         ended = self.reason if self.state in ("OPEN", "STOPPED") else ""  # set where we hung up ourselves
-        cure = remedy(ended.partition(":")[0]) if ended else "backoff"
+        if answer is not None and not ended:
+            more = f": {answer.text}" if answer.text and answer.text not in reason else ""
+            reason = f"{answer.reason}: {reason}{more}"
+        cure = remedy((ended or reason).partition(":")[0])
+        cure = "backoff" if cure == "retry_now" and not ended else cure
         self.reason = f"{ended}; {reason}" if ended and reason not in ended else ended or reason
         self._forget()
         limit = self.timing.attempts_max
@@ -188,7 +198,7 @@ class Session:
             self.state = "STOPPED"
             return
         self.state = "WAITING"
-        wait = self._backoff.wait(cure == "retry_now" or healthy, retry_after_s)
+        wait = self._backoff.wait(cure == "retry_now" or healthy, least_s)
         self._due.dial = max(now + wait, self._pace.held)  # a pause that the venue asked for is one for dials too
 
     def _forget(self) -> None:
@@ -280,10 +290,30 @@ class Session:
         if cure == "stop":
             return self.stop(f"{answer.reason}: {answer.text}")
         if cure == "wait":
-            wait = answer.retry_after_s if answer.retry_after_s >= 0 else 5.0
-            self._pace.hold(now + _ns(min(wait, WAIT_MAX_S)))
-            self._acks.hold(self._pace.held)
+            self.hold(now + _ns(min(wait_s(answer, -1.0), WAIT_MAX_S)))
         return []
+
+    def hold(self, until: int) -> None:
+        """The venue asked for a pause: nothing is sent before, and nothing dialed."""
+        self._pace.hold(until)
+        self._acks.hold(self._pace.held)
+        if self.state == "OPEN":
+            self.watch.hold(self._pace.held)
+        elif self.state == "WAITING":
+            self._due.dial = max(self._due.dial, self._pace.held)
+
+    @property
+    def held(self) -> int:
+        """Nothing is sent or dialed before, ns."""
+        return self._pace.held
+
+    def retry(self, now: int) -> list[Effect]:
+        """A person says that it may be tried again: dial, as at first. Only what was stopped is."""
+        if self.state != "STOPPED":
+            return []
+        self._backoff.attempts = 0
+        self.reason = ""
+        return self.start(now)
 
     def _hang_up(self, reason: str, now: int) -> list[Effect]:
         """Say so once; the driver answers with `lost`, and if it never does, time does."""

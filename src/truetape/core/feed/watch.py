@@ -72,6 +72,7 @@ class WatchState(Struct, array_like=True):
     offset_ns: int | None = None
     pings: Pings = field(default_factory=Pings)
     app_pings: Pings = field(default_factory=Pings)
+    mute: int = 0  # until then we may send nothing: a venue that speaks when spoken to owes us nothing
 
 
 class Watch:
@@ -99,9 +100,19 @@ class Watch:
 
     def woke(self, now: int) -> None:
         """After a sleep nothing is believed: ask now, and await no older answer."""
+        mute = self.state.mute
         self.opened(now)
         self.state.ping = now if self.ping_every else 0
         self.state.app_ping = now if self.app_every else 0
+        if mute > now:
+            self.hold(mute)
+
+    def hold(self, until: int) -> None:
+        """The venue asked for a pause: its own pings wait too. The protocol's go on, for they are no messages, and a dead link is dead."""
+        on = self.state
+        on.mute = max(on.mute, until)
+        if on.app_ping:
+            on.app_ping = max(on.app_ping, until)
 
     # -- answers --------------------------------------------------------------------------------------------------------
 
@@ -142,7 +153,7 @@ class Watch:
         """When each thing is due; 0 never."""
         on = self.state
         pong = max(on.pong, on.patience) if on.pong else 0
-        silence = max(last_rx + self.dead_after, on.patience) if self.dead_after else 0
+        silence = max(max(last_rx, on.mute) + self.dead_after, on.patience) if self.dead_after else 0
         return on.ping, on.app_ping, pong, silence
 
     def held_up(self, last_rx: int, now: int) -> None:
@@ -161,7 +172,7 @@ class Watch:
             if not self._heard_since_ping(last_rx):
                 return f"dead_link: nothing within {self.pong_within / SECOND:g} s of a ping"
             on.pong = 0  # the link lives, even if its pongs do not
-        if self.dead_after and now - last_rx >= self.dead_after:
+        if self.dead_after and now - max(last_rx, on.mute) >= self.dead_after:
             return f"silence: nothing for {self.dead_after / SECOND:g} s"
         return ""
 

@@ -7,7 +7,7 @@ what is published. Everything here is called by the pump and returns through `ef
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from truetape.core.book.sync import BookSync
@@ -15,6 +15,7 @@ from truetape.core.book.tape import Flow
 from truetape.core.feed.health import FINE, SECOND, Stream
 from truetape.core.feed.session import Session
 from truetape.core.feed.venue import Accepted, Alive, Broken, Damaged, Ignored, Leaving, Rejected, Want
+from truetape.core.route import credential
 from truetape.core.route.digest import CHUNK, Digest
 from truetape.core.route.link import SAMPLE_EVERY, Handlers, Link
 from truetape.core.route.router import Router
@@ -34,6 +35,7 @@ class Judge:
         self.digest = digest
         self.effects = effects
         self.flow = flow
+        self.links: Mapping[str, Link] = {}  # the pump's
         self.gaps: deque[Gap] = deque(maxlen=GAPS_MAX)
         self._chunk = digest.chunk
         self.handlers: Handlers = {
@@ -227,6 +229,7 @@ class Judge:
         if link.session is None:
             return
         self.effects += link.session.rejected(event, now)
+        self.share(link, event, link.session.held, now)
         why = f"{event.reason}: {event.text}"
         ended = remedy(event.reason) in ("drop", "stop")
         for pair in event.pairs if ended else ():  # the others are asked for again
@@ -235,6 +238,21 @@ class Judge:
                 self.tell(stream.enter("CLOSED", why, now))
         if not event.pairs or not ended:
             self.tell(Status(link.label, link.source, link.url, now, "", "REJECTED", why, since=now))
+
+    def share(self, link: Link, answer: Rejected, until: int, now: int) -> None:
+        """What one connection was told may concern all that use its credential."""
+        self.effects += credential.share(
+            self.links, link, answer, until, lambda other, why: self.close(other, why, now)
+        )
+
+    def close(self, link: Link, why: str, now: int) -> None:
+        """All streams of a connection end: a person must act."""
+        for stream in link.streams.values():
+            self.blind(stream, why, now)
+            if stream.sync is not None:
+                stream.sync.lost(why)
+            if stream.state != "CLOSED":
+                self.tell(stream.enter("CLOSED", why, now))
 
     def _alive(self, link: Link, event: Alive, now: int) -> None:
         if link.session is not None:

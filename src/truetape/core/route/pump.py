@@ -19,11 +19,13 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from truetape.core.book.tape import Flow
+from truetape.core.feed import refusal
+from truetape.core.feed.pace import WAIT_MAX_S
 from truetape.core.feed.plan import Feed, connections
 from truetape.core.feed.second import second_line
 from truetape.core.feed.session import Session
-from truetape.core.feed.venue import Want
-from truetape.core.route import jumps
+from truetape.core.feed.venue import Rejected, Want
+from truetape.core.route import credential, jumps
 from truetape.core.route.digest import Digest
 from truetape.core.route.judge import Judge
 from truetape.core.route.link import Link
@@ -43,9 +45,9 @@ NO_EFFECTS: list[Effect] = []
 class Order(Struct, frozen=True, forbid_unknown_fields=True):
     """A command's body, as JSON in the journal."""
 
-    do: Literal["want", "unwant"]
+    do: Literal["want", "unwant", "retry"]
     source: str
-    wants: list[Want]
+    wants: list[Want] = []
 
 
 _ORDERS = msgspec.json.Decoder(Order)
@@ -72,6 +74,7 @@ class Pump:
         self.next_health = 0
         self.refused = 0  # commands that could not be followed
         self.judge = Judge(self.router, self.digest, self._effects, flow)
+        self.judge.links = self.links
         for feed in feeds:
             for source, endpoint in connections(feed):
                 link = self._add(source, feed, endpoint.url, endpoint.wants, now)
@@ -157,11 +160,15 @@ class Pump:
         link = self.links[source].leader
         raw = ref.partition(":")[2]
         stream = link.streams.get(("book", raw))
+        if status != 200:
+            wait = refusal.wait_s(refusal.read(link.dialect, status, ""), retry_after_s)
+            link.desk.failed(raw, now, wait)
+            if wait > 0:  # it was said to the key or the address, not to this connection
+                for other, _ in credential.peers(self.links, link):
+                    other.desk.hold(now + round(min(wait, WAIT_MAX_S) * SECOND))
+            return self._drain()
         if (stream is None or stream.sync is None) and link.session is not None:
             return self._drain()  # unsubscribed meanwhile; in a capture the snapshot may come before the first change
-        if status != 200:
-            link.desk.failed(raw, now, retry_after_s)
-            return self._drain()
         try:
             book = link.dialect.decode_snapshot(raw, body, now)
         except UNREADABLE:
@@ -172,16 +179,22 @@ class Pump:
         self.judge.book(link, book, now)
         return self._drain()
 
-    def lost(self, source: str, reason: str, now: int, code: int = 0, retry_after_s: float = -1.0) -> list[Effect]:
+    def lost(
+        self, source: str, reason: str, now: int, code: int = 0, retry_after_s: float = -1.0, said: str = ""
+    ) -> list[Effect]:
         """A connection ended, or could not be made."""
         link = self.links[source]
-        if link.session is not None:
-            link.session.lost(reason, now, code=code, retry_after_s=retry_after_s)
-            self.judge.tell(
-                Status(link.label, source, link.url, now, "", link.session.state, link.session.reason, since=now)
-            )
+        answer: Rejected | None = None
+        least_s = -1.0
+        if (session := link.session) is not None:
+            answer = refusal.read(link.dialect, code, said)
+            least_s = refusal.wait_s(answer, retry_after_s)
+            session.lost(reason, now, least_s=least_s, answer=answer)
+            self.judge.tell(Status(link.label, source, link.url, now, "", session.state, session.reason, since=now))
         if link.pair is not None:
             link.pair.lost(link, reason, now)
+        if answer is not None:
+            self.judge.share(link, answer, now + round(min(max(0.0, least_s), WAIT_MAX_S) * SECOND), now)
         link.desk.clear()
         stopped = link.session is not None and link.session.state == "STOPPED"
         for stream in link.streams.values():
@@ -272,6 +285,8 @@ class Pump:
             return self._drain()
         if order.do == "want":
             self._want(link, order.wants, now)
+        elif order.do == "retry":
+            self._retry(link, now)
         else:
             self._unwant(link, order.wants, now)
         return self._drain()
@@ -289,6 +304,16 @@ class Pump:
         for line in link.lines:
             if line.session is not None:
                 self._effects += line.session.want(wants, now)
+
+    def _retry(self, link: Link, now: int) -> None:
+        """What was stopped is tried again, with all that it was to carry."""
+        if link.session is None or link.session.state != "STOPPED":
+            return
+        for want in link.session.wants:
+            stream = link.streams.get((want.channel, want.raw))
+            if stream is not None and stream.state == "CLOSED":
+                self.judge.tell(stream.enter("SYNCING", "tried again", now))
+        self._effects += link.session.retry(now)
 
     def _named(self, link: Link, wants: list[Want]) -> list[Want]:
         """One spelling of the venue's has one name in a feed: that of whoever subscribed first."""

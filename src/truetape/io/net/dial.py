@@ -26,6 +26,10 @@ PICOWS_LOG.setLevel(
 )  # at DEBUG it would write request lines, and with them keys; what it says else, we say ourselves
 
 
+SAID_MAX = 2000
+"""Characters kept of the body that comes with a refusal."""
+
+
 class Dialing(Struct, frozen=True):
     """How the connections of one feed are made. `secret` is asked on each dial; it raises LookupError, with a text without the secret."""
 
@@ -39,13 +43,14 @@ class Dialing(Struct, frozen=True):
 
 
 class Failed(Exception):
-    """No connection was made. `reason` begins with a name of `model.reason`; `code` is the HTTP status, 0 without an answer."""
+    """No connection was made. `reason` begins with a name of `model.reason`; `code`: HTTP status, 0 without an answer; `said`: its body."""
 
-    def __init__(self, reason: str, code: int = 0, retry_after_s: float = -1.0) -> None:
+    def __init__(self, reason: str, code: int = 0, retry_after_s: float = -1.0, said: str = "") -> None:
         super().__init__(reason)
         self.reason = reason
         self.code = code
         self.retry_after_s = retry_after_s
+        self.said = said
 
 
 async def dial(listener: WSListener, url: str, how: Dialing) -> WSTransport:
@@ -83,7 +88,10 @@ async def dial(listener: WSListener, url: str, how: Dialing) -> WSTransport:
     except WSInvalidStatusError as error:
         response = error.response
         status, after = (response.status, response.headers.get("Retry-After", "")) if response is not None else (0, "")
-        raise Failed(f"refused: HTTP {int(status)}", int(status), retry_after(after)) from None
+        said = (error.raw_body or b"")[:SAID_MAX].decode(
+            "utf-8", "replace"
+        )  # what came with the head; seldom all, mostly enough
+        raise Failed(f"refused: HTTP {int(status)}", int(status), retry_after(after), said) from None
     except TimeoutError as error:
         why = f"no answer to the handshake within {how.handshake_s:g} s"  # picows has a text for it, asyncio has none
         raise Failed(

@@ -165,7 +165,7 @@ class Driver:
         self._after(self.pump.opened(line.source, now), now)
         self.log("connected", source=line.source)
 
-    def gone(self, line: Line, reason: str, code: int = 0, *, abort: bool = False) -> None:
+    def gone(self, line: Line, reason: str, code: int = 0, said: str = "", *, abort: bool = False) -> None:
         """A connection ended; said once, whoever noticed first."""
         if not line.alive:
             return
@@ -174,13 +174,13 @@ class Driver:
             del self._lines[line.source]
         if abort:
             line.abort()
-        self._lost(line.source, reason, code)
+        self._lost(line.source, reason, code, said=said)
 
-    def _lost(self, source: str, reason: str, code: int, retry_after_s: float = -1.0) -> None:
+    def _lost(self, source: str, reason: str, code: int, retry_after_s: float = -1.0, said: str = "") -> None:
         now = clock()
-        reason = self.redact(reason)
-        self.append((record.LOST, source, now, reason, code, retry_after_s), 96)
-        self._after(self.pump.lost(source, reason, now, code, retry_after_s), now)
+        reason, said = self.redact(reason), self.redact(said)
+        self.append((record.LOST, source, now, reason, code, retry_after_s, said), 96 + len(said))
+        self._after(self.pump.lost(source, reason, now, code, retry_after_s, said), now)
         self.log("connection lost", source=source, reason=reason)
 
     def ponged(self, line: Line, rtt: int) -> None:
@@ -333,7 +333,7 @@ class Driver:
     def _no_line(self, line: Line, why: Failed) -> None:
         if line.alive:
             line.alive = False
-            self._lost(line.source, why.reason, why.code, why.retry_after_s)
+            self._lost(line.source, why.reason, why.code, why.retry_after_s, why.said)
 
     async def _fetch(self, effect: Fetch) -> None:
         how = self.dialing(effect.source)

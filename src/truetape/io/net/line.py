@@ -146,8 +146,8 @@ class Line(WSListener):
         else:
             code = int(frame.get_close_code().value)
             self.end(frame.get_close_code())
-        said = frame.get_close_reason() if frame.payload_size > 2 else ""
-        self.driver.gone(self, f"closed_by_venue: {code} {said}".rstrip(), code)
+        said = (frame.get_close_reason() if frame.payload_size > 2 else "") or ""
+        self.driver.gone(self, f"closed_by_venue: {code} {said}".rstrip(), code, said)
 
     def end(self, code: WSCloseCode = BYE) -> None:
         """Say goodbye and hang up; what could not be sent within `close_s` is dropped."""
