@@ -161,11 +161,10 @@ class Pump:
         raw = ref.partition(":")[2]
         stream = link.streams.get(("book", raw))
         if status != 200:
-            wait = refusal.wait_s(refusal.read(link.dialect, status, ""), retry_after_s)
-            link.desk.failed(raw, now, wait)
-            if wait > 0:  # it was said to the key or the address, not to this connection
+            link.desk.failed(raw, now, retry_after_s)
+            if retry_after_s > 0:  # it was said to the key or the address, not to this connection
                 for other, _ in credential.peers(self.links, link):
-                    other.desk.hold(now + round(min(wait, WAIT_MAX_S) * SECOND))
+                    other.desk.hold(now + round(min(retry_after_s, WAIT_MAX_S) * SECOND))
             return self._drain()
         if (stream is None or stream.sync is None) and link.session is not None:
             return self._drain()  # unsubscribed meanwhile; in a capture the snapshot may come before the first change
