@@ -9,15 +9,36 @@ import tempfile
 from pathlib import Path
 
 import typer
+import uvloop
 from rich.console import Console
 
-from truetape.app.cli import defaults, demo, screen
+from truetape.app import rehearsal
+from truetape.app.cli import defaults, demo, faults, screen
 from truetape.app.cli.main import app
 from truetape.app.live import Gateway
 from truetape.core.route.modes import conflate, drop_oldest
+from truetape.io.obs import log
 
 HERE = Path(__file__).parent
 PICTURE_AFTER_S = 6.0
+FAULTS_HEAD = """# What becomes of each fault
+
+`truetape faults` runs the gateway, with its default timings, against a simulated venue that makes one fault of [the script](simulator.md)
+after three seconds of ordinary messages (two books, 120 messages a second, real sockets). The simulator's own books are the judge: every
+book that the gateway calls LIVE is compared with them at each published change and fifty times a second. This page is
+`make docs ARGS=--faults`; figures vary from run to run, verdicts must not.
+
+- *detected*: seconds from the fault to the first `Gap` or change of state that tells of it; — where there was nothing to tell.
+- *recovered*: seconds from the fault to the last time that a book became LIVE again. A fault that lasts counts from its beginning:
+  `half-open` 12 s, `mute-symbol`, `mute-after-ack` and `never-ack` 6 s, `slow-drip`, `refuse-429` and `rate-3001` 4 s, `token-expired` 3 s,
+  `lifetime-cut` at 5 s of age. Faults of a handshake or a subscription begin with a break, so that there is one.
+- *lost*: changes of the books that the venue told nobody, or broken; *accounted*: how many of them a `Gap` covers, by number or by time.
+  TickDB numbers nothing and sends whole books: what is missing between two of them cannot be known, and heals with the next.
+- *oldest LIVE*: how far a book called LIVE was behind the market at worst. Silence takes its threshold to be found, at least 3 s, a dead
+  link 2 to 4.5 s, and a link that drips delivers late what is true.
+- *verdict*: `unharmed` (LIVE and true all the while), `recovered`, `not LIVE and says why`; anything else fails the command.
+
+"""
 
 
 def config_page() -> str:
@@ -84,10 +105,20 @@ async def picture() -> str:
     return re.sub(r"@font-face \{.*?\}\s*", "", drawn, flags=re.DOTALL)
 
 
+def faults_page() -> str:
+    """`docs/faults.md`: every fault rehearsed, here and now."""
+    log.setup(str, level=50)  # connections break here by order
+    pairs = rehearsal.matrix([], [])
+    outcomes = uvloop.run(rehearsal.rehearse(pairs, at_once=faults.AT_ONCE))
+    return FAULTS_HEAD + faults.markdown(outcomes)
+
+
 def main() -> None:
-    """Write the pages; `--picture` also runs the demo for the picture."""
+    """Write the pages; `--picture` also runs the demo for the picture, `--faults` the rehearsals for their table."""
     (HERE / "config.md").write_text(config_page(), encoding="utf-8")
     (HERE / "cli.md").write_text(cli_page(), encoding="utf-8")
+    if "--faults" in sys.argv:
+        (HERE / "faults.md").write_text(faults_page(), encoding="utf-8")
     if "--picture" in sys.argv:
         (HERE / "demo.svg").write_text(asyncio.run(picture()), encoding="utf-8")
 

@@ -194,6 +194,18 @@ def sim(
     raise typer.Exit(room.sim(venue, symbols, rate, seed, port, faults, print_config, pregenerate, key, tls))
 
 
+@app.command()
+def faults(
+    names: Annotated[Optional[list[str]], typer.Argument(help="faults; all without any")] = None,  # noqa: UP045  typer
+    venue: Annotated[str, typer.Option(help="only on this simulated venue: binance, kraken or tickdb")] = "",
+    json: AsJson = False,
+) -> None:
+    """Rehearse faults: the gateway against simulated venues that make them, judged by the venues' own books."""
+    from truetape.app.cli import faults as room
+
+    raise typer.Exit(room.faults(names or [], venue, json))
+
+
 def main() -> None:
     """The entry point: known errors are one line on stderr, never a traceback."""
     from truetape.app.cli.errors import EXPECTED, explain

@@ -45,7 +45,7 @@ class Counts(Struct):
 
 
 class Missed(Struct, frozen=True, gc=False):
-    """A change that a client, or all of them, did not get whole: when, of which symbol, and its last number."""
+    """A change that no client was told whole: when, of which symbol, and its last number."""
 
     at: int
     raw: str
@@ -71,7 +71,7 @@ class _Client:
 class Venue:
     """`kind` words what `market` does, at `rate` messages per second in total; `faults` begin to count at `now`.
 
-    With `watch`, `missed` holds every change that was not told whole to a client that wanted it, or that nobody was there to hear.
+    With `watch`, `missed` holds every change that no client was told whole, nobody being there to hear included.
     """
 
     def __init__(
@@ -200,14 +200,17 @@ class Venue:
             change = market.step(venue_now, orders)
             counts.messages += messages(change)
             counts.steps += 1
-            if watched and not by_raw[change.raw]:
-                self._miss(now, change.raw, change.seq)
+            heard = False
             for client in by_raw[change.raw]:
                 frames = client.venue.encode(change, venue_now)
+                lost = self.script.lost
                 if spoiled:
-                    frames = self._left_of(client, change.raw, frames, now, change.seq)
+                    frames = self._left_of(client, change.raw, frames)
+                heard = heard or not (client.frozen or change.raw in client.dead or self.script.lost > lost)
                 client.out += [frame for _, frame in frames]
                 written[client] = None
+            if watched and not heard:
+                self._miss(now, change.raw, change.seq)
         acts: list[Act] = []
         for client in written:
             out, client.out = client.out, []
@@ -221,7 +224,7 @@ class Venue:
         acts: list[Act] = []
         for client in self._clients.values():
             for raw, native in client.venue.tick(now + self.trouble.skew):
-                left = self._left_of(client, raw, [native], now, -1) if raw and self._spoiling else [native]
+                left = self._left_of(client, raw, [native]) if raw and self._spoiling else [native]
                 acts += self._say(client, [frame for _, frame in left])
             if ping and not client.frozen:
                 acts.append(Beat(client.number))
@@ -245,21 +248,14 @@ class Venue:
     def _spoiling(self) -> bool:
         return self.script.active or any(client.dead or client.frozen for client in self._clients.values())
 
-    def _left_of(self, client: _Client, raw: str, frames: list[Native], now: int, seq: int) -> list[Native]:
+    def _left_of(self, client: _Client, raw: str, frames: list[Native]) -> list[Native]:
         """What the faults let through of one symbol's frames for one client."""
-        lost = self.script.lost
         if raw in client.dead or client.frozen:
-            told = any(channel == "book" for channel, _ in frames)
-            frames = []
-        else:
-            frames = self.script.spoil(client.number, (raw, self.market.listed[raw].instrument.symbol), frames)
-            told = self.script.lost > lost
-        if told:
-            self._miss(now, raw, seq)
-        return frames
+            return []
+        return self.script.spoil(client.number, (raw, self.market.listed[raw].instrument.symbol), frames)
 
     def _miss(self, now: int, raw: str, seq: int) -> None:
-        if self.missed is not None and seq >= 0:
+        if self.missed is not None:
             self.missed.append(Missed(now, raw, seq))
 
     def _begin(self, fault: Fault, now: int) -> list[Act]:
