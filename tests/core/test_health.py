@@ -1,28 +1,19 @@
 """When silence becomes a fault: the threshold that a stream learns, its states through the pump, and the gaps around them."""
 
-from typing import Any
-
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from health_room import BOOK, CALM, T0, TICKER, TRADE, Room, S
 from truetape.app.dialects import Names, dialect
-from truetape.core.feed.health import DEFAULT_STALE_S, FINE, SAMPLES_MIN, STALE_MIN, Stream, StreamState
+from truetape.core.feed.cadence import DEFAULT_STALE_S, FINE, SAMPLES_MIN, STALE_MIN
+from truetape.core.feed.health import Stream, StreamState
 from truetape.core.feed.plan import Feed
-from truetape.core.feed.session import Timing
 from truetape.core.feed.venue import Want
-from truetape.core.route.mailbox import Mailbox
-from truetape.core.route.modes import drop_oldest
 from truetape.core.route.pump import Order, Pump
-from truetape.core.route.router import Router
-from truetape.model.event import Gap, Status
+from truetape.model.event import Status
 from truetape.venues.kraken import checksum
-
-S = 1_000_000_000
-T0 = 1_700_000_000 * S
-TIME = "2023-11-14T22:13:20.000000Z"
-CALM = Timing(ping_every_s=0, app_ping_every_s=0, dead_after_s=0, ack_within_s=0, jitter=0)
 
 
 def stream(channel: str = "trade") -> Stream:
@@ -54,7 +45,8 @@ def test_before_thirty_intervals_a_default_holds(channel: str) -> None:
 def test_a_quick_stream_is_stale_after_three_seconds() -> None:
     one = fed([10_000_000] * 1000)
     assert one.threshold == STALE_MIN == 3 * S
-    assert not one.check(one.last + 3 * S) and one.check(one.last + 3 * S + 1)
+    verdict = one.verdict(one.last + 3 * S + 1)
+    assert one.verdict(one.last + 3 * S) is None and verdict is not None and verdict.state == "STALE"
 
 
 def test_a_slow_beginning_does_not_keep_the_default_for_ever() -> None:
@@ -93,7 +85,7 @@ def test_the_threshold_depends_on_the_intervals_alone_not_on_when_it_is_read(int
         now += interval
         for each in (one, two):
             each.touch(now)
-        one.check(now + S)
+        one.verdict(now + S)
         assert one.threshold == one.threshold
         if number == at:
             two.load(msgspec.msgpack.decode(msgspec.msgpack.encode(two.save()), type=StreamState))
@@ -101,67 +93,6 @@ def test_the_threshold_depends_on_the_intervals_alone_not_on_when_it_is_read(int
 
 
 # Through the pump
-
-
-class Room:
-    """A pump with one Kraken connection, driven by its deadlines, and all that a consumer of everything is told."""
-
-    def __init__(self, *wants: Want) -> None:
-        kind = dialect("kraken")
-        self.router = Router()
-        self.box = Mailbox("all", drop_oldest, 100_000)
-        self.router.subscribe(self.box, [("trade", "*", "*"), ("book_delta", "*", "*")])
-        feed = Feed("k", "kraken", "kraken", kind, "ws://k", "", wants, Names(kind, "ws://k"), CALM)
-        self.pump = Pump([feed], router=self.router, now=T0)
-        self.now = T0
-        self.pump.start(T0)
-
-    def open(self) -> "Room":
-        self.pump.opened("k-1", self.now)
-        self.told()
-        return self
-
-    def until(self, seconds: float) -> None:
-        end = T0 + round(seconds * S)
-        while (due := self.pump.deadline) is not None and due <= end:
-            self.now = due
-            self.pump.tick(self.now)
-        self.now = end
-
-    def told(self) -> list[Any]:
-        self.router.flush(self.now)
-        return [event for event in self.box.take(100_000, self.now) if isinstance(event, Gap | Status)]
-
-    def statuses(self) -> list[tuple[float, str, str]]:
-        return [
-            ((e.recv - T0) / S, e.state, e.reason) for e in self.told() if isinstance(e, Status) and e.channel != ""
-        ]
-
-    def gaps(self) -> list[tuple[str, float, float, str, bool]]:
-        return [
-            (gap.channel, (gap.from_ts - T0) / S, (gap.to_ts - T0) / S, gap.reason, gap.recovered)
-            for gap in self.pump.gaps
-        ]
-
-    def frame(self, data: bytes) -> None:
-        self.pump.frame("k-1", data, self.now)
-
-    def trade(self, number: int = 1, raw: str = "BTC/USD") -> None:
-        row = {"symbol": raw, "side": "buy", "price": 1.5, "qty": 1.0, "trade_id": number, "timestamp": TIME}
-        self.frame(msgspec.json.encode({"channel": "trade", "type": "update", "data": [row]}))
-
-    def book(self, kind: str = "snapshot", more: str = "") -> None:
-        self.frame(
-            f'{{"channel":"book","type":"{kind}","data":[{{"symbol":"BTC/USD","bids":[{{"price":1.0,"qty":1.0}}],'
-            f'"asks":[{{"price":2.0,"qty":1.0}}]{more}}}]}}'.encode()
-        )
-
-    def accept(self) -> None:
-        self.frame(b'{"method":"subscribe","success":true,"result":{"channel":"trade","symbol":"BTC/USD"}}')
-
-
-TRADE = Want("trade", "BTC/USD", "BTC-USD")
-BOOK = Want("book", "BTC/USD", "BTC-USD", 10)
 
 
 def test_a_stream_that_was_never_acknowledged_becomes_stale() -> None:
@@ -172,10 +103,10 @@ def test_a_stream_that_was_never_acknowledged_becomes_stale() -> None:
 
 
 def test_a_stream_that_was_acknowledged_and_then_silent_becomes_stale() -> None:
-    room = Room(TRADE).open()
-    room.accept()
-    room.until(601)
-    assert room.statuses() == [(600.25, "STALE", "nothing for 600.2 s")]
+    room = Room(TICKER).open()
+    room.accept("ticker")
+    room.until(121)
+    assert room.statuses() == [(120.25, "STALE", "nothing for 120.2 s")]
 
 
 def test_data_make_it_live_again_and_the_gap_tells_from_when_to_when() -> None:
@@ -199,8 +130,9 @@ def test_a_book_that_speaks_again_after_staleness_is_healed() -> None:
     room.book()
     room.until(40)
     assert room.statuses() == [(1.0, "LIVE", ""), (31.25, "STALE", "nothing for 30.2 s")]
-    assert room.pump.links["k-1"].book_streams()[0].sync.live, "its levels are whole, but may be of the past"  # type: ignore[union-attr]
     room.book("update")
+    assert [row[1] for row in room.statuses()] == ["RESYNC"], "nothing would show a change that is missing"
+    room.book()
     assert room.statuses() == [(40.0, "LIVE", "")]
     assert room.gaps() == [("book", 1.0, 31.25, "stale", False), ("book", 1.0, 40.0, "stale", True)]
 

@@ -279,11 +279,13 @@ class Gateway:
         return BookView(self.stream(name), stale_ok)
 
     async def ready(self, timeout_s: float = 10.0) -> bool:
-        """Wait until every book is LIVE; False when time ran out."""
+        """Wait until every book is LIVE, or QUIET because nothing is due; False when time ran out."""
         try:
             async with asyncio.timeout(timeout_s):
                 with self.subscribe("*", "book", bound=1, name="ready") as news:
-                    while not all(s.state == "LIVE" for link in self.pump.links.values() for s in link.book_streams()):
+                    while not all(
+                        s.state in ("LIVE", "QUIET") for link in self.pump.links.values() for s in link.book_streams()
+                    ):
                         await news.take()
         except (TimeoutError, Closed):
             return False

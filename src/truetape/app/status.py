@@ -37,6 +37,7 @@ def status(gateway: Gateway) -> dict[str, Any]:
         ],
         "journal": msgspec.to_builtins(gateway.journal.status()) if gateway.journal is not None else None,
         **gateway.pulse.report(),
+        "refused_commands": gateway.pump.refused,
         "cpu_s": round(cpu_s(), 3),
         "clock_drift_ms": round(drift_ns() / MS, 3),
         "clock": _clock(),

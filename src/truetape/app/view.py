@@ -25,8 +25,8 @@ class NotLive(Exception):
 class BookView:
     """A window on one book; every reading is of this moment.
 
-    Prices and metrics raise `NotLive` where the book is not LIVE, unless the view was made with `stale_ok=True`. Prices are in the quote
-    currency, sizes in base units (or the venue's contracts).
+    Prices and metrics raise `NotLive` where the book is neither LIVE nor QUIET with nothing due, unless the view was made with
+    `stale_ok=True`. Prices are in the quote currency, sizes in base units (or the venue's contracts).
     """
 
     def __init__(self, stream: Stream, stale_ok: bool = False) -> None:
@@ -38,7 +38,7 @@ class BookView:
 
     def _levels(self, n: int) -> tuple[list[Level], list[Level]]:
         stream = self._stream
-        if not self._stale_ok and (not self._sync.live or stream.state != "LIVE"):
+        if not self._stale_ok and not stream.readable:
             raise NotLive(f"{stream.venue}:{stream.symbol}", stream.state, stream.reason, stream.since)
         return self._sync.book.bids(n), self._sync.book.asks(n)
 
@@ -116,10 +116,10 @@ class BookView:
 
     def __repr__(self) -> str:
         name = f"{self._stream.venue}:{self._stream.symbol}"
-        if self.state != "LIVE":
+        if not self._stream.readable:
             return f"<book {name} {self.state}: {self.reason}>"
         bids, asks = self._levels(1)
-        return f"<book {name} LIVE ({self.evidence}) {bids[0] if bids else None} | {asks[0] if asks else None}>"
+        return f"<book {name} {self.state} ({self.evidence}) {bids[0] if bids else None} | {asks[0] if asks else None}>"
 
     def _repr_html_(self) -> str:
         """A small ladder for a notebook."""

@@ -31,6 +31,7 @@ _ROWS: tuple[Reason, ...] = (
     Reason("silence", "retry_now", "nothing arrived for longer than the venue's heartbeat allows"),
     Reason("garbage", "backoff", "too many undecodable frames in a row"),
     Reason("unacknowledged", "retry_now", "a subscription was asked for several times and never confirmed"),
+    Reason("mute", "retry_now", "subscriptions fell silent on a connection that lives, and asking again did not help"),
     Reason("lifetime", "retry_now", "the venue's own limit on the age of a connection"),
     Reason("refused", "backoff", "the venue refused the connection"),
     Reason("bad_key", "stop", "the key is wrong, missing, expired or not allowed here"),

@@ -99,6 +99,10 @@ class Session:
         """(channel, raw) of what was asked for and not yet confirmed."""
         return list(self._acks.pairs)
 
+    def asked_times(self, channel: str, raw: str) -> int:
+        """How often this was asked for on this connection without being confirmed; 0 where it was, or nobody waits for that."""
+        return self._acks.pairs.get((channel, raw), (0, 0))[0] if self.timing.ack_within_s else 0
+
     def want(self, wants: Sequence[Want], now: int) -> list[Effect]:
         """Add subscriptions while running."""
         fresh = [want for want in wants if (want.channel, want.raw) not in self._wants]
@@ -248,7 +252,7 @@ class Session:
     def unsent(self, waiting: int, now: int) -> list[Effect]:
         """So many bytes waited for the socket when a ping was written; where none of them leaves for too long, we hang up."""
         why = self.watch.unsent(waiting, now) if self._stands else ""
-        return self._hang_up(why, now) if why else []
+        return self.hang_up(why, now) if why else []
 
     def slept(self, ns: int, now: int) -> None:
         """The machine was suspended for `ns`, which `now` counts: the link is asked at once, and the time is not held against it."""
@@ -269,7 +273,7 @@ class Session:
         self.garbage += 1
         if self.garbage < GARBAGE_MAX:
             return []
-        return self._hang_up(f"garbage: {self.garbage} undecodable frames in a row", now)
+        return self.hang_up(f"garbage: {self.garbage} undecodable frames in a row", now)
 
     def accepted(self, answer: Accepted) -> None:
         """The venue confirmed subscriptions; an empty symbol stands for all of that channel, no pairs for none."""
@@ -315,7 +319,7 @@ class Session:
         self.reason = ""
         return self.start(now)
 
-    def _hang_up(self, reason: str, now: int) -> list[Effect]:
+    def hang_up(self, reason: str, now: int) -> list[Effect]:
         """Say so once; the driver answers with `lost`, and if it never does, time does."""
         if self.state != "OPEN" or self._due.dial:
             return []
@@ -352,7 +356,7 @@ class Session:
         if now - (self.deadline or now) > STALL:
             self.watch.held_up(self.last_rx, now)
         if why := self.watch.dead(self.last_rx, now):
-            return self._hang_up(why, now)
+            return self.hang_up(why, now)
         return self._beat(now)
 
     def _beat(self, now: int) -> list[Effect]:
@@ -369,6 +373,6 @@ class Session:
         if self._acks.deadline and now >= self._acks.deadline:
             late = self._acks.late(now)
             if late and max(late.values()) >= ASKS_MAX:
-                return self._hang_up(f"unacknowledged: {len(late)} subscriptions were asked for {ASKS_MAX} times", now)
+                return self.hang_up(f"unacknowledged: {len(late)} subscriptions were asked for {ASKS_MAX} times", now)
             effects += self._ask([self._wants[pair] for pair in late if pair in self._wants], now)
         return effects + self._pump_out(now)

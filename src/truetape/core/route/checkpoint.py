@@ -12,7 +12,7 @@ from msgspec import Struct
 from truetape.core.feed.desk import DeskState
 from truetape.core.feed.due import SessionState
 from truetape.core.feed.health import StreamState
-from truetape.core.route.link import Link
+from truetape.core.route.link import Link, Vigil, VigilState
 from truetape.core.route.pair import PairState
 from truetape.core.route.pump import Pump
 from truetape.model.event import Market
@@ -28,6 +28,7 @@ class LinkState(Struct, array_like=True):
     drift: bytes
     unsampled: int
     streams: list[StreamState]
+    vigil: VigilState
 
 
 class PumpState(Struct, array_like=True):
@@ -54,7 +55,14 @@ def save(pump: Pump) -> bytes:
         streams = [stream.save() for stream in link.streams.values()]
         links.append(
             LinkState(
-                link.source, session, memory, link.desk.save(), _ENCODE(link.drift.memory), link.unsampled, streams
+                link.source,
+                session,
+                memory,
+                link.desk.save(),
+                _ENCODE(link.drift.memory),
+                link.unsampled,
+                streams,
+                link.vigil.save(),
             )
         )
     digest = pump.digest
@@ -94,6 +102,7 @@ def _load(pump: Pump, link: Link, kept: LinkState) -> None:
     link.desk.load(kept.desk)
     link.drift.memory = msgspec.msgpack.decode(kept.drift, type=type(link.drift.memory))
     link.unsampled = kept.unsampled
+    link.vigil = Vigil(kept.vigil)
     configured = link.streams
     link.streams, link.books = {}, {}
     for row in kept.streams:

@@ -12,7 +12,8 @@ from typing import Any
 
 from truetape.core.book.sync import BookSync
 from truetape.core.book.tape import Flow
-from truetape.core.feed.health import FINE, SECOND, Stream
+from truetape.core.feed.cadence import FINE
+from truetape.core.feed.health import SPELLS_MAX, Stream
 from truetape.core.feed.session import Session
 from truetape.core.feed.venue import Accepted, Alive, Broken, Damaged, Ignored, Leaving, Rejected, Want
 from truetape.core.route import credential
@@ -149,7 +150,7 @@ class Judge:
         stream.acked = True
         if link.session is not None:
             link.session.flowing(stream.channel, stream.raw)
-        self._seeing(stream, now, recovered=False)
+        self.seeing(stream, now, recovered=False)
         self.tell(stream.enter("LIVE", "", now))
         self._learn(link, stream)
 
@@ -173,7 +174,7 @@ class Judge:
             stream.acked = True
             if link.session is not None:
                 link.session.flowing("book", stream.raw)
-            self._seeing(stream, now, recovered=True)
+            self.seeing(stream, now, recovered=True)
         self.tell(stream.enter(sync.state, sync.reason, now))
 
     def blind(
@@ -204,8 +205,10 @@ class Judge:
         self.gaps.append(gap)
         self.tell(gap)
 
-    def _seeing(self, stream: Stream, now: int, *, recovered: bool) -> None:
+    def seeing(self, stream: Stream, now: int, *, recovered: bool) -> None:
         """A stream that was blind sees again: where the blindness ended, and whether a snapshot healed it."""
+        if stream.spells >= SPELLS_MAX and stream.state == "STALE":
+            stream.unlearn()
         if stream.blind is None:
             return
         from_ts, from_seq, reason = stream.blind
@@ -339,7 +342,7 @@ class Judge:
         if link.session is not None:
             self.effects += link.session.undecodable(now)
 
-    # -- snapshots and silence ------------------------------------------------------------------------------------------
+    # -- snapshots -------------------------------------------------------------------------------------------------------
 
     def _want_snapshot(self, link: Link, stream: Stream, sync: BookSync, now: int) -> None:
         link.desk.ask(stream.raw, now)
@@ -365,18 +368,10 @@ class Judge:
         if anew:
             self.effects += session.resubscribe(anew, now)
 
-    def check(self, link: Link, now: int) -> None:
-        """Whose silence has lasted too long?"""
-        for stream in link.streams.values():
-            if stream.check(now):
-                self.blind(stream, "stale", now)
-                why = f"nothing for {(now - max(stream.last, stream.since)) / SECOND:.1f} s"
-                self.tell(stream.enter("STALE", why if stream.acked else f"{why}, and never acknowledged", now))
-
 
 def whole(stream: Stream, sync: BookSync, depth: int) -> Book | None:
-    """The whole book as an event, None when it is not LIVE."""
-    if not sync.live or stream.state != "LIVE":
+    """The whole book as an event, None when it cannot be read."""
+    if not stream.readable:
         return None
     book = sync.book
     last = stream.last

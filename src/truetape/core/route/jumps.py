@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 from truetape.core.route.judge import Judge
 from truetape.core.route.link import Link
+from truetape.core.route.watch import ASK_FIRST
 from truetape.model.event import Status
 
 SECOND = 1_000_000_000
@@ -28,8 +29,10 @@ def slept(judge: Judge, links: Iterable[Link], ns: int, now: int) -> None:
             if stream.state in ("LIVE", "QUIET", "STALE"):
                 judge.blind(stream, why, now)
                 judge.tell(stream.enter("STALE", why, now))
+                stream.asks, stream.ask_at = 0, now + ASK_FIRST  # the link is asked first
             elif stream.state != "CLOSED":
                 stream.since += ns
+                stream.awaited += ns
             if stream.last:
                 stream.last += ns
 

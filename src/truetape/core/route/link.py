@@ -9,7 +9,10 @@ from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from msgspec import Struct
+
 from truetape.core.book.sync import make
+from truetape.core.feed.cadence import Pool, PoolState
 from truetape.core.feed.delay import Histogram
 from truetape.core.feed.desk import SnapshotDesk
 from truetape.core.feed.drift import Drift, wire
@@ -31,12 +34,40 @@ SAMPLE_EVERY = 1024
 _wire = cache(wire)
 
 
+class VigilState(Struct, array_like=True):
+    """What is remembered of a connection's silences, for a checkpoint."""
+
+    hangs: int = 0
+    hung_at: int = 0
+    pools: dict[str, PoolState] = {}
+    hear_at: int = 0
+
+
+class Vigil:
+    """What `watch.py` remembers of a connection: how often and when it was hung up for its silence, and the pools by channel and market."""
+
+    __slots__ = ("hangs", "hear_at", "hung_at", "pools")
+
+    def __init__(self, saved: VigilState | None = None) -> None:
+        kept = saved if saved is not None else VigilState()
+        self.hangs = kept.hangs
+        self.hung_at = kept.hung_at
+        self.hear_at = kept.hear_at
+        self.pools = {key: Pool.load(row) for key, row in kept.pools.items()}
+
+    def save(self) -> VigilState:
+        """For a checkpoint."""
+        return VigilState(
+            self.hangs, self.hung_at, {key: pool.save() for key, pool in self.pools.items()}, self.hear_at
+        )
+
+
 class Link:
     """The pump's room for one connection. `session` is None where a capture is only observed."""
 
     __slots__ = (
         "books", "counts", "decode", "delay", "desk", "dialect", "drift", "feed", "fresh", "handlers", "label", "line", "pair",
-        "session", "source", "streams", "unsampled", "url",
+        "session", "source", "streams", "unsampled", "url", "vigil",
     )  # fmt: skip
 
     def __init__(self, source: str, feed: Feed, url: str, session: Session | None, handlers: Handlers) -> None:
@@ -51,6 +82,7 @@ class Link:
         self.counts = Counted()
         self.delay = Histogram()
         self.drift = Drift(_wire(feed.dialect))
+        self.vigil = Vigil()
         self.unsampled = 0  # frames until the next that is read again for drift
         self.desk = SnapshotDesk(feed.dialect.limits.fetches_per_s)
         self.streams: dict[tuple[str, str], Stream] = {}

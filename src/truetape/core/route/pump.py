@@ -31,6 +31,7 @@ from truetape.core.route.judge import Judge
 from truetape.core.route.link import Link
 from truetape.core.route.pair import Pair
 from truetape.core.route.router import Router
+from truetape.core.route.watch import Watch
 from truetape.model.effect import Effect
 from truetape.model.event import Counted, Gap, Status
 
@@ -75,6 +76,7 @@ class Pump:
         self.refused = 0  # commands that could not be followed
         self.judge = Judge(self.router, self.digest, self._effects, flow)
         self.judge.links = self.links
+        self.watch = Watch(self.judge)
         for feed in feeds:
             for source, endpoint in connections(feed):
                 link = self._add(source, feed, endpoint.url, endpoint.wants, now)
@@ -122,9 +124,7 @@ class Pump:
             link.pair.opened(link, now)
         for stream in link.streams.values():
             if stream.state != "CLOSED":
-                stream.last = 0
-                stream.acked = False
-                stream.since = now
+                stream.renew(now)
         if link.session is not None:
             self.next_health = self.next_health or now + HEALTH_EVERY
             self._effects += link.session.opened(now)
@@ -263,7 +263,7 @@ class Pump:
                 self._effects += session.tick(now)
             if session.state == "OPEN" and link.leads:
                 if check:
-                    self.judge.check(link, now)
+                    self.watch.check(link, session, now)
                 self.judge.ask_snapshots(link, session, now)
         for pair in self.pairs:
             pair.tick(now)
