@@ -77,8 +77,8 @@ class Gateway:
         """Told why, when memory is at its budget and shedding did not help. Ending the program is its owner's to decide: by default
         this is only logged, and told to all consumers."""
         self.restarts = Restarts()  # for their memory, before this process
+        self.pulse = Pulse(self)
         self.driver: Driver  # these four are made on entry
-        self.pulse: Pulse
         self.wants: Wants
         self._loop: asyncio.AbstractEventLoop
 
@@ -126,9 +126,8 @@ class Gateway:
             self._open.push_async_callback(self.service.close)
         calm.begin()
         self._open.callback(calm.end)
-        self.pulse = Pulse(self, self._loop)
         self._open.callback(self.pulse.end)
-        self.pulse.begin()
+        self.pulse.begin(self._loop)
         self._group = asyncio.TaskGroup()
         await self._group.__aenter__()
         self._group.create_task(self._drive())

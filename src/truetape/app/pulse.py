@@ -33,19 +33,21 @@ BEAT_S = 0.25
 class Pulse:
     """Beats from `begin` to `end`. The gateway's `on_restart` is told why, once, when memory is at its limit and shedding did not help."""
 
-    def __init__(self, gateway: Gateway, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, gateway: Gateway) -> None:
         config = gateway.config
         self.guard = Guard(config.memory.budget_mb * MB, gateway.restarts)
         self.lag = LagWatch(round(config.loop_lag_ms * MS))
         self._gateway = gateway
-        self._loop = loop
+        self._loop: asyncio.AbstractEventLoop
         self._calm = Calm()
         self._cpu_s = cpu_s()
         self._tape_state = "ok"
         self._timer: asyncio.TimerHandle | None = None
 
-    def begin(self) -> None:
-        """The first beat is now."""
+    def begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        """The first beat is now; `restarts` of the gateway are settled."""
+        self._loop = loop
+        self.guard = Guard(self._gateway.config.memory.budget_mb * MB, self._gateway.restarts)
         self._beat(awake())
 
     def end(self) -> None:

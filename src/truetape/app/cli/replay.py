@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from truetape.app.cli.page import figure, page
 from truetape.app.replay import replay as play
@@ -73,8 +73,8 @@ def _page(tree: dict[str, Any]) -> None:
             "book",
             "state",
             "evidence",
-            "best bid",
-            "best ask",
+            Column("best bid", no_wrap=True),  # a reason may be folded, a price never
+            Column("best ask", no_wrap=True),
             "levels",
             "checksums",
             "gaps",
