@@ -83,6 +83,15 @@ def test_notices_are_never_shed() -> None:
     assert ids(bench.take()) == ["Lagged", "Gap"]
 
 
+def test_after_notices_alone_were_passed_over_what_comes_is_still_judged() -> None:
+    bench = Bench(drop_newest, bound=1)
+    bench.router.notify(gap())
+    bench.router.notify(gap(n=1))
+    assert shed.relieve([bench.box], 1, 0, superseded=False) == (0, 0)
+    bench.trades(1, 3)
+    assert ids(bench.take()) == ["Gap", "Gap", 1, "Lagged"]
+
+
 def test_a_conflating_box_keeps_the_latest_of_each_topic() -> None:
     bench = Bench(conflate(), "quote")
     bench.quotes(1, 9)

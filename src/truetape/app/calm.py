@@ -18,7 +18,10 @@ _WHILE_RUNNING = (50_000, 100, 1000)
 QUIET, IDLE = 0.5, 0.1
 """Shares of the processor that were used since the last beat: below, there is time for a young collection; for an old one."""
 IDLE_BEATS = 20
-"""So many idle beats in a row (5 s) before the old generation is looked through, and as many before the next time."""
+"""So many idle beats in a row (5 s) before the old generation is looked through."""
+REST = 1000
+"""After a full collection, so many times as long nothing of the kind, and a minute at least."""
+MINUTE = 60_000_000_000
 YOUNG = 500
 """Fewer new containers are not worth a look."""
 
@@ -57,25 +60,28 @@ pauses = Pauses()
 class Calm:
     """Collections at quiet moments, decided at each beat from the share of the processor that was used since the last."""
 
-    __slots__ = ("_idle",)
+    __slots__ = ("_idle", "_next")
 
     def __init__(self) -> None:
         self._idle = 0
+        self._next = 0
 
     def beat(self, share: float) -> None:
         """Use a quiet moment."""
         self._idle = self._idle + 1 if share < IDLE else 0
-        if self._idle >= IDLE_BEATS:
+        if self._idle >= IDLE_BEATS and (began := clock()) >= self._next:
             self._idle = 0
             collect()
+            ended = clock()
+            self._next = ended + max(MINUTE, REST * (ended - began))
         elif share < QUIET and gc.get_count()[0] > YOUNG:
             gc.collect(0)
 
 
 def collect() -> None:
-    """Everything that was not frozen; what survives is frozen too, so that the next time is as short."""
+    """Everything that was not frozen at the start. As long as all that lives is large: never while the market waits, but once a minute
+    where memory is short."""
     gc.collect()
-    gc.freeze()
 
 
 def begin() -> None:

@@ -21,15 +21,25 @@ def rss() -> int:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
+def peak() -> int:
+    """The most that was ever resident, bytes. The kernel notes it a little late."""
+    return max(rss(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+
+
 def tidy() -> None:
-    """Collect garbage, and let the allocator return what is free; freed events leave holes that it would keep for later."""
+    """Collect garbage, and give back what is free."""
     calm.collect()
-    if (trim := _trim()) is not None:
-        trim(0)
+    trim()
+
+
+def trim() -> None:
+    """Let the allocator of C return what is free; freed events leave holes that it would keep for later."""
+    if (release := _malloc_trim()) is not None:
+        release(0)
 
 
 @cache
-def _trim() -> ctypes._NamedFuncPointer | None:
+def _malloc_trim() -> ctypes._NamedFuncPointer | None:
     """glibc's `malloc_trim`; other libraries of C have none."""
     try:
         return ctypes.CDLL(None).malloc_trim

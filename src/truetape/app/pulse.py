@@ -42,6 +42,7 @@ class Pulse:
         self._calm = Calm()
         self._cpu_s = cpu_s()
         self._tape_state = "ok"
+        self._took = 0  # ns that the last beat itself held up the loop
         self._timer: asyncio.TimerHandle | None = None
 
     def begin(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -58,7 +59,8 @@ class Pulse:
     def _beat(self, due: int) -> None:
         began = clock()
         try:
-            self._lag(awake() - due, began)  # a sleep of the machine is no lag of the loop
+            # the last beat's own work counts, a sleep of the machine does not
+            self._lag(max(awake() - due, self._took), began)
             self._memory(began)
             if self._gateway.journal is not None:
                 self._tell_of_the_tape(self._gateway.journal)
@@ -68,6 +70,7 @@ class Pulse:
         except Exception as error:  # noqa: BLE001  a timer would die in silence; the driver ends the gateway with the error
             self._gateway.driver.fail(error)
             return
+        self._took = clock() - began
         self._timer = self._loop.call_later(BEAT_S, self._beat, awake() + round(BEAT_S * SECOND))
 
     # -- the loop -------------------------------------------------------------------------------------------------------
@@ -90,7 +93,8 @@ class Pulse:
         rss = memory.rss()
         if self.guard.wants(rss, now):
             self._gateway.driver.sampled("rss", rss)
-            self._follow(self.guard.sampled(rss, now), now)
+            held = sum(map(shed.weigh, self._gateway.boxes))
+            self._follow(self.guard.sampled(rss, held, now), now)
 
     def _follow(self, orders: Sequence[Order], now: int) -> None:
         """Carry out, in order. Of the bytes wanted, what an earlier kind freed is not taken again."""
@@ -98,7 +102,7 @@ class Pulse:
         for order in orders:
             match order:
                 case Tidy():
-                    memory.tidy()
+                    (memory.tidy if order.garbage else memory.trim)()
                 case Shed():
                     if freed < order.bytes:
                         count, size = self._shed(order, order.bytes - freed, now)
@@ -112,7 +116,7 @@ class Pulse:
                 case Restart():
                     self._gateway.on_restart(order.reason)
         if freed:
-            memory.tidy()
+            memory.trim()
             self._gateway.driver.wake(now)
 
     def _shed(self, order: Shed, want: int, now: int) -> tuple[int, int]:
@@ -153,7 +157,7 @@ class Pulse:
             "memory": {
                 "rss_mb": round(memory.rss() / MB, 1),
                 "budget_mb": guard.budget // MB,
-                "peak_mb": round(guard.peak / MB, 1),
+                "peak_mb": round(memory.peak() / MB, 1),
                 "state": guard.state,
                 "reason": guard.reason,
                 "held_mb": {kind: round(size / MB, 3) for kind, size in self.held().items()},

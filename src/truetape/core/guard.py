@@ -8,6 +8,10 @@
 be reached. At the limit the process is to be drained and begun anew; where it was begun anew a moment ago and is over again, that did not help:
 then the guard waits (`RESTART_FIRST_S`, doubling), says so, and goes on shedding.
 
+CPython gives memory back to the system by the megabyte, and only where nothing at all lives in it: what was shed is mostly used again
+rather than returned. So what was freed and not filled since counts as free (`slack`), or one burst would cost everything that waits. At the
+limit itself nothing counts but resident memory.
+
 What it sheds lies outside the deterministic function (mailboxes, reports), so a replay needs nothing of it; its samples are on the tape as
 evidence. Next door: `route/shed.py` does what is ordered here; `app/pulse.py` takes the samples and carries out the orders.
 """
@@ -24,7 +28,7 @@ EVERY, EVERY_PRESSED = 5 * SECOND, SECOND // 4
 EASY, TIGHT, SHED = 0.75, 0.80, 0.90
 """Shares of the budget."""
 RESTART_FIRST_S, RESTART_MAX_S = 60, 3600
-TIDY_EVERY = 2 * SECOND
+TIDY_EVERY = 60 * SECOND
 
 Kind = Literal["history", "superseded", "oldest"]
 ORDER: tuple[Kind, ...] = ("history", "superseded", "oldest")
@@ -34,7 +38,10 @@ State = Literal["ok", "tight", "shedding", "restarting"]
 
 
 class Tidy(Struct, frozen=True):
-    """Collect garbage and give free memory back to the system."""
+    """Give free memory back to the system; `garbage`: collect all of it first. That holds everything up for as long as much lives, so
+    it is left where mailboxes explain what is used."""
+
+    garbage: bool
 
 
 class Shed(Struct, frozen=True):
@@ -80,7 +87,22 @@ class Restarts(Struct, frozen=True):
 class Guard:
     """Judges samples. `budget` in bytes."""
 
-    __slots__ = ("_over", "_tidied", "budget", "due", "freed", "peak", "reason", "restarts", "rss", "state", "waiting")
+    __slots__ = (
+        "_after",
+        "_over",
+        "_tidied",
+        "budget",
+        "due",
+        "freed",
+        "held",
+        "peak",
+        "reason",
+        "restarts",
+        "rss",
+        "slack",
+        "state",
+        "waiting",
+    )
 
     def __init__(self, budget: int, restarts: Restarts | None = None) -> None:
         self.budget = budget
@@ -91,6 +113,9 @@ class Guard:
         self.due = 0
         self.waiting = False  # a restart would be due, but the last did not help
         self.freed: dict[str, list[int]] = {kind: [0, 0] for kind in ORDER}  # events (or rows) and bytes, so far
+        self.held = 0  # declared by the mailboxes at the last sample
+        self.slack = 0  # freed by shedding, and not filled since
+        self._after = 0  # what was held after the last shedding
         self._over = False
         self._tidied = 0
 
@@ -98,18 +123,21 @@ class Guard:
         """Whether a sample is to be taken of what was just seen: it is due, or peace is over."""
         return now >= self.due or (self.state == "ok" and rss >= self.budget * TIGHT)
 
-    def sampled(self, rss: int, now: int) -> list[Order]:
-        """Resident memory, bytes. Returns what is to be done, in this order."""
-        self.rss, self.peak = rss, max(self.peak, rss)
+    def sampled(self, rss: int, held: int, now: int) -> list[Order]:
+        """Resident memory, and what the mailboxes declare to hold, bytes. Returns what is to be done, in this order."""
+        self.rss, self.peak, self.held = rss, max(self.peak, rss), held
+        self.slack = max(0, self.slack - max(0, held - self._after))
+        self._after = max(self._after, held)
         if self.state == "restarting":
             return []  # nothing is worth doing any more
         share = rss / self.budget
         orders: list[Order] = []
-        if share >= TIGHT and (share >= SHED or now - self._tidied >= TIDY_EVERY or not self._tidied):
+        if share >= TIGHT and (now - self._tidied >= TIDY_EVERY or not self._tidied):
             self._tidied = now
-            orders.append(Tidy())
-        if share >= SHED:
-            want = rss - int(self.budget * EASY)
+            orders.append(Tidy(garbage=4 * held < rss))
+        slack = self.slack if share < 1 else 0
+        if rss - slack >= self.budget * SHED:
+            want = rss - slack - int(self.budget * EASY)
             orders += [Shed(kind, want) for kind in ORDER]
         orders += self._judge(share, now)
         self.due = now + (EVERY if self.state == "ok" else EVERY_PRESSED)
@@ -120,6 +148,9 @@ class Guard:
         """So much was shed on an order."""
         self.freed[kind][0] += count
         self.freed[kind][1] += size
+        if kind != "history":
+            self.slack += size
+            self._after = self.held = max(0, self.held - size)
 
     def _judge(self, share: float, now: int) -> list[Order]:
         """The state that this share means, and what is to be said of it."""

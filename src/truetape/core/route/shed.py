@@ -20,7 +20,7 @@ from truetape.model.event import Book, Market, Quote, Ticker
 
 EVENT, LEVEL, HELD_LEVEL, GAP = 280, 112, 170, 400
 """Bytes of an event beside its levels, of a level in an event, of a level in a book, of a row in a report (CPython 3.11)."""
-LOOKED_AT = 4
+LOOKED_AT = 16
 """Events at each end of a queue that its weight is estimated from."""
 WORK_MAX = 20_000
 """Events that one order looks at in one box: some 20 ms."""
@@ -39,7 +39,7 @@ def weigh(box: Mailbox) -> int:
             few = [*islice(store, LOOKED_AT), *islice(reversed(store), LOOKED_AT)]
             total += sum(map(weight, few)) * count // len(few)
     if count := len(box.pending):
-        held = [held.item for held in islice(box.pending.values(), 2 * LOOKED_AT)]
+        held = [held.item for held in islice(box.pending.values(), LOOKED_AT)]
         total += sum(map(weight, held)) * count // len(held)
     return total
 
@@ -66,10 +66,9 @@ def relieve(boxes: Sequence[Mailbox], want: int, now: int, *, superseded: bool) 
             continue
         box.settle(now)
         count, size = (_thin if superseded else _cut)(box, want - freed)
-        if count:
-            events, freed = events + count, freed + size
-            box.settled = len(box.inbox)
-            box.eager = box.eager or bool(box.broken)
+        events, freed = events + count, freed + size
+        box.settled = len(box.inbox)  # also where nothing went: notices may have moved
+        box.eager = box.eager or bool(box.broken)
     return events, freed
 
 
