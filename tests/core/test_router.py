@@ -443,3 +443,14 @@ def test_nothing_of_a_closed_box_stays_behind() -> None:
     assert (topic.boxes, topic.puts) == ([], [])
     assert router.wanted() == {}
     assert not any((router._asked, router._holders, router._listeners, router._stirred, router._alarms, router._dirty))
+
+
+def test_who_unsubscribes_while_over_the_bound_is_woken_for_what_was_lost() -> None:
+    router = Router()
+    pattern = ("trade", "kraken", "BTC-USD")
+    box = box_for(router, pattern, bound=1)
+    assert box.take(10, 0) == []
+    publish(router, trade(1), trade(2))
+    router.unsubscribe(box, [pattern])
+    assert router.flush(0) == [box]
+    assert [type(event).__name__ for event in box.take(10, 0)] == ["Lagged"]

@@ -213,6 +213,7 @@ class Router:
         for topic in list(box.topics.values()):
             if not any(pattern in asked for pattern in patterns_of(*topic.key)):
                 topic.detach(box)
+                self._stirred[box] = None  # leaving settles the box: a Lag of that may lie in it now
         if not asked:
             self._asked.pop(box, None)
         last: list[Pattern] = []
