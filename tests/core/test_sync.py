@@ -105,6 +105,26 @@ def test_numbers_that_stay_behind_are_a_gap_in_the_end() -> None:
     assert sync.state == "GAP"
 
 
+def timed(seq: int, ts: int) -> Book:
+    return Book("x", "A-B", "AB", ts, TIME, [(9.0, float(seq))], [], seq=seq)
+
+
+def test_an_old_number_with_a_later_time_is_a_venue_that_counts_anew() -> None:
+    """Found by the fault seq-reset: until twenty such messages had come, the book was LIVE and behind, for ever in a quiet market."""
+    sync = live(STEP, 1000)
+    sync.feed(timed(1001, TIME))
+    for ts in (TIME, TIME - 1):
+        assert sync.feed(timed(1000, ts)) == (), "a repetition is as old as it was"
+    assert sync.live and sync.counts.duplicates == 2
+    sync.feed(timed(1001, TIME + 5))
+    assert sync.live, "the last number again, such as a venue that says that nothing changed"
+    again = BookSync(STEP)
+    load(again, save(sync))
+    for kept in (sync, again):
+        assert kept.feed(timed(1, TIME + 5)) == ()
+        assert (kept.state, kept.reason) == ("GAP", "expected seq 1002, found seq 1")
+
+
 def test_a_change_without_a_number_is_a_gap_where_the_book_had_one() -> None:
     sync = live(CHAIN, 10)
     sync.feed(book([(9.0, 5.0)]))

@@ -36,6 +36,7 @@ class BookState(Struct):
     behind: int = -2
     old: int = 0
     twice: bool = False
+    ts: int = 0
 
 
 def save(sync: BookSync) -> BookState:
@@ -43,7 +44,7 @@ def save(sync: BookSync) -> BookState:
     return BookState(
         sync.book.bids(), sync.book.asks(), sync.book.marks(), sync.state, sync.reason, sync.evidence, sync.live, sync.seq,
         sync.from_seq, sync.to_seq, sync.verified, sync.depth, sync.wants_snapshot, sync._bad, list(sync._buffer), sync._pending,
-        sync.counts, sync._behind, sync._old, isinstance(sync, WholeSync) and sync._twice,
+        sync.counts, sync._behind, sync._old, isinstance(sync, WholeSync) and sync._twice, sync.ts,
     )  # fmt: skip
 
 
@@ -59,4 +60,4 @@ def load(sync: BookSync, saved: BookState) -> None:
     sync.seq, sync.from_seq, sync.to_seq, sync.verified = saved.seq, saved.from_seq, saved.to_seq, saved.verified
     sync.depth, sync.wants_snapshot, sync._bad = saved.depth, saved.wants_snapshot, saved.bad
     sync._buffer, sync._pending, sync.counts = deque(saved.buffer), saved.pending, saved.counts
-    sync._behind, sync._old = saved.behind, saved.old
+    sync._behind, sync._old, sync.ts = saved.behind, saved.old, saved.ts

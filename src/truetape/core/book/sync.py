@@ -50,7 +50,7 @@ class BookSync:
     # fmt: off
     __slots__ = (
         "_bad", "_behind", "_buffer", "_checksum", "_numbers", "_old", "_pending", "book", "counts", "depth", "evidence", "from_seq",
-        "jumped", "live", "reason", "rule", "seq", "state", "to_seq", "verified", "wants_snapshot",
+        "jumped", "live", "reason", "rule", "seq", "state", "to_seq", "ts", "verified", "wants_snapshot",
     )
     # fmt: on
 
@@ -68,6 +68,7 @@ class BookSync:
         self.seq = -1
         self.from_seq = -1
         self.to_seq = -1
+        self.ts = 0  # the venue's time of the last numbered change
         self.verified = 0  # recv of the last message that a number or checksum proved
         self.wants_snapshot = rule.snapshot == "rest"
         self.jumped = ""  # why a numbered whole book left a gap that it heals itself; whoever tells of it empties this
@@ -101,7 +102,10 @@ class BookSync:
         unnumbered = seq < 0 and event.first < 0 and event.prev < 0
         if unnumbered and last < 0:
             return True  # a book that nothing numbers: nothing can be proved, and nothing is missing for certain
-        if seq <= last and event.prev < last and self._old < RESTART_AFTER and not unnumbered:
+        anew = (
+            seq < last and 0 < self.ts < event.ts
+        )  # what is repeated, or late, is no younger than what came before it
+        if seq <= last and event.prev < last and self._old < RESTART_AFTER and not (unnumbered or anew):
             self._old += 1
             self.counts.duplicates += 1
             return False
@@ -130,6 +134,7 @@ class BookSync:
         self.counts.updates += 1
         if event.seq >= 0:
             self.seq = event.seq
+            self.ts = event.ts
             self.verified = event.recv
         elif self.rule.counter:
             self.verified = event.recv  # whoever counts the frames would have said so
@@ -179,7 +184,7 @@ class BookSync:
             return NOTHING
         self.book.replace(event.bids, event.asks, event.marks)
         self.counts.snapshots += 1
-        self.seq = event.seq
+        self.seq, self.ts = event.seq, 0
         numbered = (event.seq >= 0 and self._numbers != "none") or self.rule.counter
         if numbered:
             self.verified = event.recv
@@ -264,7 +269,7 @@ class BookSync:
         self.counts.snapshots += 1
         self.evidence = "sequence"
         published = [snapshot]
-        self.seq = snapshot.seq
+        self.seq, self.ts = snapshot.seq, 0
         self._live()
         bridge = buffer[0]
         if self._apply(bridge):
