@@ -42,8 +42,11 @@ class FeedConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     subscribe: Literal["command", "url"] = "command"
     instruments: bool = False
     secret: str = ""
+    alternates: list[str] = []
     ca_file: str = ""
     proxy: str = ""
+    pins: list[str] = []
+    pins_report_only: bool = False
     plan: str = ""
     profile: Literal["default", "fast", "relaxed"] = "default"
     ping_every_s: Seconds | None = None
@@ -193,15 +196,30 @@ def _checked(config: Config, where: str) -> Config:
             )
         for key, schemes in ADDRESSES.items():
             _check_address(f"{at}.{key}", getattr(feed, key), schemes)
-        for n, address in enumerate(feed.line_urls):
-            _check_address(f"{at}.line_urls[{n}]", address, ADDRESSES["url"])
+        for key in ("line_urls", "alternates"):
+            for n, address in enumerate(getattr(feed, key)):
+                _check_address(f"{at}.{key}[{n}]", address, ADDRESSES["url"])
+        _check_pins(at, feed)
         feeds.append(msgspec.structs.replace(feed, name=name))
     return msgspec.structs.replace(config, feeds=feeds)
 
 
 ADDRESSES = {"url": ("ws", "wss"), "rest_url": ("http", "https"), "proxy": ("http", "https", "socks4", "socks5")}
 """The keys of a feed that hold addresses, and how those begin."""
+_PIN = re.compile(r"sha256/[A-Za-z0-9+/]{43}=")
 _A_KEY = re.compile(r"[?&][^=&]*(?:key|token|secret|passw|sign)[^=&]*=(?!\{secret\}(?:&|$))[^&]", re.IGNORECASE)
+
+
+def _check_pins(at: str, feed: FeedConfig) -> None:
+    """Pins are hashes, and every address that they should guard is one of TLS."""
+    for n, text in enumerate(feed.pins):
+        if not _PIN.fullmatch(text):
+            raise ConfigError(f"{at}.pins[{n}]: expected sha256/ and 44 characters of base64, found {text[:80]!r}")
+    plain = [text for text in (feed.url, *feed.alternates, *feed.line_urls) if text.startswith("ws://")]
+    if feed.pins and (plain or feed.rest_url.startswith("http://")):
+        raise ConfigError(
+            f"{at}.pins: expected addresses with wss:// and https:// only, found one without TLS, which pins cannot guard"
+        )
 
 
 def _check_address(at: str, text: str, schemes: tuple[str, ...]) -> None:

@@ -87,6 +87,10 @@ class Gateway:
         if self._life == "running":
             self._keys.look(self.pump, self.driver.command)
 
+    def dialing(self, feed: str) -> Dialing:
+        """How the connections of a feed are made."""
+        return self._dialing[feed]
+
     def _how(self, source: str) -> Dialing:
         return self._dialing[self.pump.links[source].feed.name]
 
@@ -357,13 +361,15 @@ def _log(event: str, **fields: Any) -> None:
 
 def _dialing(feed: FeedConfig, keys: Keys) -> Dialing:
     secret = keys.reader(feed.secret) if feed.secret else None
+    context, pins = tls.of_feed(feed)
     timing = {
         name: value for name in ("handshake_s", "dial_s", "close_s") if (value := getattr(feed, name)) is not None
     }
     return Dialing(
         secret=secret,
         proxy=feed.proxy or None,
-        ssl_context=tls.context(feed.ca_file) if feed.ca_file else None,
+        ssl_context=context,
+        pins=pins,
         **timing,
     )
 

@@ -25,7 +25,8 @@ def status(gateway: Gateway) -> dict[str, Any]:
         "version": truetape.__version__,
         "uptime_s": round((now - gateway.started) / SECOND, 3),
         "subscriptions": [row for link in gateway.pump.links.values() for row in _streams(link, now)],
-        "connections": [_connection(link) for link in gateway.pump.links.values()],
+        "connections": [_connection(link) | _tls(gateway, link) for link in gateway.pump.links.values()],
+        "endpoints": _endpoints(gateway, now),
         "consumers": [
             {
                 "name": box.name,
@@ -79,11 +80,36 @@ def _clock() -> dict[str, Any]:
     }
 
 
+def _tls(gateway: Gateway, link: Any) -> dict[str, Any]:
+    """How long the venue's certificate is valid, days since it was dialed; and whether its key is one of the pins (null: none set, or seen)."""
+    pins = gateway.dialing(link.feed.name).pins
+    days = gateway.driver.certificate_days.get(link.source)
+    return {
+        "certificate_days": round(days, 1) if days is not None else None,
+        "pinned": pins.matched if pins is not None else None,
+    }
+
+
+def _endpoints(gateway: Gateway, now: int) -> list[dict[str, Any]]:
+    """Each address of each feed, and whether it is dialed: `until_s` is how long an open circuit is left alone."""
+    return [
+        {
+            "feed": name,
+            "url": base,
+            "state": row.state,
+            "failures": row.failures,
+            "until_s": round((row.until - now) / SECOND, 3) if row.until > now else None,
+        }
+        for name, circuits in gateway.pump.circuits.items()
+        for base, row in zip(circuits.bases, circuits.rows, strict=True)
+    ]
+
+
 def _connection(link: Any) -> dict[str, Any]:
     session = link.session
     return {
         "name": link.source,
-        "url": link.url,
+        "url": session.url,
         "state": session.state,
         "reason": redact(session.reason),  # a venue may repeat what it was sent
         "rtt_ms": round(session.watch.state.rtt_ns / MS, 3) if session.watch.state.rtt_ns >= 0 else None,

@@ -95,7 +95,7 @@ def resolve_feed(feed: FeedConfig, listed: Sequence[Instrument] = (), measured: 
     made = Feed(
         feed.name, feed.label or kind.name, feed.venue, kind, url, feed.rest_url or kind.rest_url, tuple(asked), names, timing(feed),
         feed.subscribe == "url", feed.symbols_per_connection, feed.depth, feed.plan, feed.connections, feed.subscriptions_max,
-        (), feed.lines, tuple(feed.line_urls), credential=feed.secret,
+        (), feed.lines, tuple(feed.line_urls), credential=feed.secret, alternates=tuple(feed.alternates),
     )  # fmt: skip
     try:
         rates = measured if measured is not None else read(Path(feed.rates)) if feed.rates else {}

@@ -88,8 +88,12 @@ def check(path: Path, as_json: bool) -> int:
     for row in config.feeds:
         if row.secret:
             secrets.Secret(row.secret).reveal()
-        if row.ca_file:
-            tls.context(row.ca_file)
+        tls.of_feed(row)
+        if len(row.pins) == 1:
+            print(
+                f"feed {row.name}: one pin only; name a backup, or the day the venue changes its key ends the feed",
+                file=sys.stderr,
+            )
     if as_json:
         print(msgspec.json.encode({"ok": True, "connections": rows}).decode())
     else:

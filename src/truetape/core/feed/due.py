@@ -21,6 +21,7 @@ class Due(Struct):
     """When each thing is next due, ns; 0 never."""
 
     dial: int = 0  # waiting: dial; dialing or hung up: the driver never answered
+    healthy: int = 0  # open: old enough to vouch for its address
 
 
 class SessionState(Struct, array_like=True):
@@ -40,3 +41,4 @@ class SessionState(Struct, array_like=True):
     acks: AcksState
     outbox: list[bytes]
     pace: PaceState
+    place: int = 0

@@ -35,10 +35,13 @@ def read(dialect: Dialect, code: int, said: str) -> Rejected | None:
     return None
 
 
-def wait_s(answer: Rejected | None, retry_after_s: float) -> float:
-    """How long the venue wants to be left alone, s: its own time, else the reason's; -1 where nothing is to be waited for."""
+def wait_s(answer: Rejected | None, retry_after_s: float, reason: str = "") -> float:
+    """How long to leave the venue alone, s: its own time, else that of the reason; -1 where nothing is to be waited for.
+
+    `reason` begins with a name of `model.reason`, for ends that the venue said nothing about.
+    """
     told = max(retry_after_s, answer.retry_after_s) if answer is not None else retry_after_s
-    if told >= 0 or answer is None:
+    if told >= 0:
         return told
-    row = REASONS.get(answer.reason)
-    return row.wait_s if row is not None and row.remedy == "wait" else -1.0
+    row = REASONS.get(answer.reason if answer is not None else reason.partition(":")[0])
+    return row.wait_s if row is not None and row.wait_s else -1.0

@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from truetape.core.feed.acks import Acks
 from truetape.core.feed.backoff import Backoff, Jitter
+from truetape.core.feed.circuit import Circuits
 from truetape.core.feed.due import Due, SessionState, State
 from truetape.core.feed.pace import WAIT_MAX_S, Pace
 from truetape.core.feed.refusal import wait_s
@@ -59,11 +60,21 @@ class Session:
     """Drives one dialect over one connection. Each input returns the effects that it caused."""
 
     def __init__(
-        self, source: str, dialect: Dialect, url: str, wants: Sequence[Want], timing: Timing, random: Random
+        self,
+        source: str,
+        dialect: Dialect,
+        url: str,
+        wants: Sequence[Want],
+        timing: Timing,
+        random: Random,
+        alternates: Sequence[str] = (),
+        circuits: Circuits | None = None,
     ) -> None:
         self.source = source
         self.dialect = dialect
-        self.url = url
+        self.urls = [url, *alternates]
+        self.circuits = circuits if circuits is not None else Circuits(self.urls)
+        self.place = 0  # which of them
         self.timing = timing
         self.state: State = "IDLE"
         self.reason = ""
@@ -156,12 +167,22 @@ class Session:
     # -- life of the connection -----------------------------------------------------------------------------------------
 
     def start(self, now: int) -> list[Effect]:
-        """Dial for the first time, or again after a wait."""
-        self.state = "DIALING"
+        """Dial for the first time, or again after a wait; where no address may be dialed yet, wait on."""
+        place = self.circuits.pick(self.source, now)
+        if place < 0:
+            self.state = "WAITING"
+            self._due.dial = self.circuits.free_at
+            return []
+        self.state, self.place = "DIALING", place
         self._backoff.attempts += 1
         # the driver has its own dial and handshake limits; this one only guards against a driver that never answers
         self._due.dial = now + _ns(self.timing.dial_s + self.timing.handshake_s + 5)
         return [Open(self.source, self.url)]
+
+    @property
+    def url(self) -> str:
+        """The address that is dialed, or was last."""
+        return self.urls[self.place]
 
     def opened(self, now: int) -> list[Effect]:
         """The connection stands: ask for everything in the registry."""
@@ -173,6 +194,8 @@ class Session:
         self.garbage = 0
         self._forget()
         self.watch.opened(now)
+        if not self.circuits.clean(self.place):
+            self._due.healthy = now + _ns(self.timing.healthy_after_s)
         if self._pace.held > now:
             self.watch.hold(self._pace.held)  # the pause began while it was being dialed
         return self._ask(self.wants, now)
@@ -187,12 +210,17 @@ class Session:
             self.reconnects += 1
         if healthy:
             self._backoff.attempts = 0
+            self.circuits.healthy(self.place)
         ended = self.reason if self.state in ("OPEN", "STOPPED") else ""  # set where we hung up ourselves
         if answer is not None and not ended:
             more = f": {answer.text}" if answer.text and answer.text not in reason else ""
             reason = f"{answer.reason}: {reason}{more}"
         cure = remedy((ended or reason).partition(":")[0])
         cure = "backoff" if cure == "retry_now" and not ended else cure
+        if not healthy and self.state in ("DIALING", "OPEN") and cure in ("backoff", "retry_now"):
+            self.circuits.failed(self.place, self.source, now)
+        else:
+            self.circuits.left(self.source)
         self.reason = f"{ended}; {reason}" if ended and reason not in ended else ended or reason
         self._forget()
         limit = self.timing.attempts_max
@@ -216,6 +244,7 @@ class Session:
     def stop(self, reason: str) -> list[Effect]:
         """End for good."""
         was = self.state
+        self.circuits.left(self.source)
         self.state = "STOPPED"
         self.reason = reason
         self._forget()
@@ -228,7 +257,7 @@ class Session:
         return SessionState(
             self.state, self.reason, self.attempts, self.reconnects, self.opened_at, self.last_rx,
             self.garbage, self._backoff.draws, self.watch.state, self._due, self.wants, self._acks.save(), list(self._outbox),
-            self._pace.save(),
+            self._pace.save(), self.place,
         )  # fmt: skip
 
     def load(self, saved: SessionState) -> None:
@@ -241,6 +270,7 @@ class Session:
         self._outbox = deque(saved.outbox)
         self._pace.load(saved.pace)
         self._backoff.load(saved.attempts, saved.draws)
+        self.place = saved.place
 
     # -- what the venue says --------------------------------------------------------------------------------------------
 
@@ -339,7 +369,7 @@ class Session:
         if self.state != "OPEN":
             return None
         sends = self._pace.free_at if self._outbox else 0
-        times = (*self.watch.times(self.last_rx), sends, self._acks.deadline)
+        times = (*self.watch.times(self.last_rx), sends, self._acks.deadline, due.healthy)
         return min([at for at in times if at], default=None)
 
     def tick(self, now: int) -> list[Effect]:
@@ -361,6 +391,9 @@ class Session:
 
     def _beat(self, now: int) -> list[Effect]:
         effects: list[Effect] = []
+        if self._due.healthy and now >= self._due.healthy:
+            self._due.healthy = 0
+            self.circuits.healthy(self.place)
         for beat in self.watch.beats(self.last_rx, now):
             if beat == "ping":
                 effects.append(Ping(self.source))

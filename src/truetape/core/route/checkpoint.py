@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import Struct
 
+from truetape.core.feed.circuit import Circuit
 from truetape.core.feed.desk import DeskState
 from truetape.core.feed.due import SessionState
 from truetape.core.feed.health import StreamState
@@ -40,6 +41,7 @@ class PumpState(Struct, array_like=True):
     next_health: int
     links: list[LinkState]
     pairs: list[PairState] = []
+    circuits: dict[str, list[Circuit]] = {}
 
 
 _ENCODE = msgspec.msgpack.Encoder().encode
@@ -68,7 +70,13 @@ def save(pump: Pump) -> bytes:
     digest = pump.digest
     return _ENCODE(
         PumpState(
-            digest.link, digest.chunk, digest.by_kind, pump.next_health, links, [pair.save() for pair in pump.pairs]
+            digest.link,
+            digest.chunk,
+            digest.by_kind,
+            pump.next_health,
+            links,
+            [pair.save() for pair in pump.pairs],
+            {name: circuits.save() for name, circuits in pump.circuits.items()},
         )
     )
 
@@ -84,6 +92,9 @@ def load(pump: Pump, state: bytes) -> None:
     pump.digest.link, pump.digest.by_kind = saved.digest, saved.by_kind
     pump.digest.chunk[:] = saved.chunk  # the pump holds on to this very list
     pump.next_health = saved.next_health
+    for name, rows in saved.circuits.items():
+        if name in pump.circuits:
+            pump.circuits[name].load(rows)
     for pair, state_of_pair in zip(pump.pairs, saved.pairs, strict=False):
         pair.load(state_of_pair)
     for kept in saved.links:

@@ -20,6 +20,7 @@ from msgspec.structs import replace
 
 from truetape.core.book.tape import Flow
 from truetape.core.feed import refusal
+from truetape.core.feed.circuit import Circuits
 from truetape.core.feed.pace import WAIT_MAX_S
 from truetape.core.feed.plan import Feed, connections
 from truetape.core.feed.second import second_line
@@ -69,6 +70,7 @@ class Pump:
         self.router = router if router is not None else Router()
         self.digest = Digest()
         self.links: dict[str, Link] = {}
+        self.circuits: dict[str, Circuits] = {}  # of each feed
         self.pairs: list[Pair] = []
         self.seed = seed
         self._effects: list[Effect] = []
@@ -86,7 +88,10 @@ class Pump:
 
     def _add(self, source: str, feed: Feed, url: str, wants: Sequence[Want], now: int) -> Link:
         dialect = feed.dialect(feed.label, feed.names, url)
-        session = Session(source, dialect, url, wants, feed.timing, Random(f"{self.seed}:{source}"))
+        circuits = self.circuits.setdefault(feed.name, Circuits((feed.url, *feed.alternates)))
+        others = [feed.dialect.endpoints(wants, base, feed.by_url)[0].url for base in feed.alternates]
+        luck = Random(f"{self.seed}:{source}")
+        session = Session(source, dialect, url, wants, feed.timing, luck, others, circuits)
         link = self.links[source] = Link(source, feed, url, session, self.judge.handlers)
         for want in wants:
             self.judge.connect(link, link.add(want, now))
@@ -187,7 +192,7 @@ class Pump:
         least_s = -1.0
         if (session := link.session) is not None:
             answer = refusal.read(link.dialect, code, said)
-            least_s = refusal.wait_s(answer, retry_after_s)
+            least_s = refusal.wait_s(answer, retry_after_s, reason)
             session.lost(reason, now, least_s=least_s, answer=answer)
             self.judge.tell(Status(link.label, source, link.url, now, "", session.state, session.reason, since=now))
         if link.pair is not None:

@@ -19,6 +19,7 @@ from msgspec import Struct
 from picows import WSInvalidStatusError, WSListener, WSTransport, ws_connect
 
 from truetape.io.net.http import retry_after
+from truetape.io.net.pins import Pins, WrongPin
 
 PICOWS_LOG = logging.getLogger("truetape.picows.client")
 PICOWS_LOG.setLevel(
@@ -40,6 +41,7 @@ class Dialing(Struct, frozen=True):
     ssl_context: ssl.SSLContext | None = None
     proxy: str | None = None
     message_max: int = 64 * 1024 * 1024
+    pins: Pins | None = None  # those that guard `ssl_context`
 
 
 class Failed(Exception):
@@ -76,7 +78,7 @@ async def dial(listener: WSListener, url: str, how: Dialing) -> WSTransport:
                 max_redirects=0,
                 # aiofastnet reads on as long as the socket has more, and consumers wait meanwhile (60,000 messages were seen in one
                 # go); the loop's own transport stops after 2 MB. For TLS aiofastnet is worth it.
-                use_aiofastnet=bool(secure),
+                use_aiofastnet=bool(secure) and how.pins is None,
                 socket_factory=reach,
                 **secure,
             )
@@ -92,6 +94,8 @@ async def dial(listener: WSListener, url: str, how: Dialing) -> WSTransport:
             "utf-8", "replace"
         )  # what came with the head; seldom all, mostly enough
         raise Failed(f"refused: HTTP {int(status)}", int(status), retry_after(after), said) from None
+    except WrongPin as error:
+        raise Failed(f"wrong_pin: {error}") from None
     except TimeoutError as error:
         why = f"no answer to the handshake within {how.handshake_s:g} s"  # picows has a text for it, asyncio has none
         raise Failed(

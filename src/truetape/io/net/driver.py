@@ -17,11 +17,12 @@ from picows import WSMsgType
 from truetape.core.clocks import Jump, Slept
 from truetape.core.route.mailbox import Mailbox
 from truetape.core.route.pump import Pump
-from truetape.io.clock import KEEPER, Keeper
+from truetape.io.clock import KEEPER, Keeper, wall_ns
 from truetape.io.clock import now as clock
 from truetape.io.net.dial import Dialing, Failed, dial
 from truetape.io.net.http import Getter
 from truetape.io.net.line import Line
+from truetape.io.net.pins import days_left
 from truetape.model import record
 from truetape.model.effect import Close, Effect, Fetch, Open, Ping, Send
 
@@ -31,6 +32,7 @@ SECOND = 1_000_000_000
 TICK_MIN_S = 0.01
 """Ticks are coalesced to one record in 10 ms at most."""
 FRAME = record.FRAME
+EXPIRY_ALARM_DAYS = 30
 GIVE_UP_S = 1.0
 """How long `run` waits for its sockets to close at the end."""
 
@@ -65,6 +67,7 @@ class Driver:
         self.wakers: dict[Mailbox, Callable[[], None]] = {}
         self._lines: dict[str, Line] = {}
         self._getter = Getter()
+        self.certificate_days: dict[str, float] = {}  # of each connection over TLS, when it was dialed
         self._group: asyncio.TaskGroup | None = None
         self._tasks: dict[asyncio.Task[None], Line | None] = {}  # dials with their lines, and fetches
         self._failure: Exception | None = None
@@ -160,7 +163,8 @@ class Driver:
         """The handshake is done."""
         now = clock()
         self._lines[line.source] = line
-        shown = self.pump.links[line.source].url
+        session = self.pump.links[line.source].session
+        shown = session.url if session is not None else ""
         self.append((record.OPENED, line.source, now, shown), 96)
         self._after(self.pump.opened(line.source, now), now)
         self.log("connected", source=line.source)
@@ -320,6 +324,7 @@ class Driver:
             if how.secret is not None:
                 url = url.replace("{secret}", quote(how.secret(), safe=""))
             transport = await dial(line, url, how)
+            self._look_at_certificate(line.source, transport)
         except LookupError as error:
             self._no_line(line, Failed(f"dial_failed: {error}"))
         except Failed as error:
@@ -329,6 +334,16 @@ class Driver:
                 await transport.wait_disconnected()
             except Exception:  # noqa: BLE001  what picows hung up for; the line has told it already
                 pass
+
+    def _look_at_certificate(self, source: str, transport: Any) -> None:
+        """Note when it expires, and warn while a person can still do something."""
+        days = days_left(transport.underlying_transport.get_extra_info("ssl_object"), wall_ns() / SECOND)
+        if days is None:
+            self.certificate_days.pop(source, None)
+            return
+        self.certificate_days[source] = days
+        if days < EXPIRY_ALARM_DAYS:
+            self.log("the venue's certificate expires soon", source=source, days=round(days, 1))
 
     def _no_line(self, line: Line, why: Failed) -> None:
         if line.alive:
