@@ -13,43 +13,25 @@ from collections import deque
 from collections.abc import Sequence
 from random import Random
 
-from msgspec import Struct
-
 from truetape.core.feed.acks import Acks
-from truetape.core.feed.backoff import Backoff, Jitter
+from truetape.core.feed.backoff import Backoff
 from truetape.core.feed.circuit import Circuits
 from truetape.core.feed.due import Due, SessionState, State
 from truetape.core.feed.pace import WAIT_MAX_S, Pace
 from truetape.core.feed.refusal import wait_s
+from truetape.core.feed.timing import Timing
 from truetape.core.feed.venue import Accepted, Dialect, Limits, Rejected, Want
 from truetape.core.feed.watch import STALL, Watch
 from truetape.model.effect import Close, Effect, Open, Ping, Send
 from truetape.model.reason import remedy
+
+__all__ = ["ASKS_MAX", "GARBAGE_MAX", "Session", "Timing"]
 
 SECOND = 1_000_000_000
 GARBAGE_MAX = 20
 """Undecodable frames in a row before we hang up."""
 ASKS_MAX = 4
 """Times a subscription is asked for on one connection before it is opened anew."""
-
-
-class Timing(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Every timing of a session, in seconds; 0 turns a watch off."""
-
-    ping_every_s: float = 2.0
-    pong_within_s: float = 2.0
-    app_ping_every_s: float = -1.0  # -1: as the venue expects
-    dead_after_s: float = -1.0  # silence of the whole connection; -1: as the venue expects
-    ack_within_s: float = 5.0
-    backoff_first_s: float = 0.5
-    backoff_max_s: float = 30.0
-    jitter: Jitter = 0.3
-    attempts_max: int = 0  # 0: no limit
-    healthy_after_s: float = 10.0
-    handshake_s: float = 10.0
-    dial_s: float = 5.0
-    close_s: float = 10.0
-    messages_per_s: float = -1.0  # -1: the venue's own limit
 
 
 def _ns(seconds: float) -> int:
