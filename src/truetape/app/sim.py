@@ -112,6 +112,10 @@ class Simulator:
         """A pin for a feed's `pins`: of the certificate shown first, or of the `second` or `unknown` one."""
         return cert.pin(Path(self.options.tls), name)
 
+    def restart_pace(self) -> None:
+        """The rate was changed: it counts from now."""
+        self.venue.started(self._now())
+
     def _show(self, name: str) -> None:
         """The certificate for handshakes from now on."""
         assert self._tls is not None, "a fault that needs TLS was refused without it"

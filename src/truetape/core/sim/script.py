@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
+from msgspec.structs import replace
+
 from truetape.core.feed.counterpart import Native, Piecemeal, Wrong
 from truetape.core.sim.faults import OF_FRAMES, Fault
 
@@ -45,6 +47,13 @@ class Script:
     def over(self) -> bool:
         """Whether nothing is still to begin."""
         return not (self._waiting or self._shares)
+
+    def add(self, fault: Fault) -> None:
+        """One more, at once or in its share."""
+        if fault.share:
+            self._shares.append(fault)
+        else:
+            self._waiting.insert(0, replace(fault, at_s=0.0))
 
     def due(self, now: int) -> list[Fault]:
         """Start what is due; returns the faults that concern more than messages."""
