@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from truetape.core.feed.delay import NOTED_MAX, STEP, Histogram
+from truetape.core.feed.delay import NOTED_MAX, STEP, Histogram, explain
 
 DELAYS = st.lists(
     st.one_of(st.integers(-1000, 100), st.integers(0, 10**6), st.integers(0, 10**13)), min_size=1, max_size=300
@@ -103,3 +103,31 @@ def test_every_delay_lies_below_the_edge_of_its_bucket(ns: int) -> None:
     histogram.add(ns)
     ((index, count),) = histogram.buckets.items()
     assert count == 1 and ns < Histogram.edge(index) <= ns * 1.125 + 1
+
+
+@given(DELAYS)
+def test_the_smallest_is_how_far_the_senders_clock_runs_ahead(delays: list[int]) -> None:
+    noted, added = Histogram(), Histogram()
+    for delay in delays:
+        noted.note(delay)
+        added.add(delay)
+    noted.fold()
+    assert noted.smallest == added.smallest == min(0, *delays)
+
+
+@pytest.mark.parametrize(
+    ("delays", "offset", "said"),
+    [
+        ([5, 10**6], None, ""),
+        ([5, -3_000_000], None, "1 of 2 events were stamped later than they came: the venue's clock is ahead of ours, at least 3.0 ms"),
+        ([-1_000_000] * 3, 4_000_000, "3 of 3 events were stamped later than they came: the venue's clock is ahead of ours, 4.0 ms by "
+            "its pings"),
+        ([-9_000_000], 4_000_000, "1 of 1 events were stamped later than they came: the venue's clock is ahead of ours, 4.0 ms by its pings, "
+            "and once 9.0 ms by its events"),
+    ],
+)  # fmt: skip
+def test_negative_delays_are_explained(delays: list[int], offset: int | None, said: str) -> None:
+    histogram = Histogram()
+    for delay in delays:
+        histogram.note(delay)
+    assert explain(histogram, offset) == said

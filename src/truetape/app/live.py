@@ -238,7 +238,7 @@ class Gateway:
         except ValueError as error:
             raise ConfigError(str(error)) from None
         self.boxes[box] = asked
-        subscription = Subscription(box, self._loop, self.release, self.driver.arm_windows)
+        subscription = Subscription(box, self._loop, self.release, self.driver.arm_windows, self.driver.stages)
         self.driver.wakers[box] = subscription.wake
         self.wants.hold(box, asked)
         return subscription

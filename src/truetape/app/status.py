@@ -8,6 +8,8 @@ import msgspec
 
 import truetape
 from truetape.app.secrets import redact
+from truetape.core.feed.delay import Stages, explain
+from truetape.core.feed.watch import Pings
 from truetape.io.clock import KEEPER, cpu_s, drift_ns
 from truetape.io.clock import now as clock
 
@@ -20,7 +22,7 @@ SECOND = 1_000_000_000
 
 def status(gateway: Gateway) -> dict[str, Any]:
     """The tree that `truetape status --json` prints."""
-    now = clock()
+    now, entered = clock(), hasattr(gateway, "driver")
     return {
         "version": truetape.__version__,
         "uptime_s": round((now - gateway.started) / SECOND, 3),
@@ -42,6 +44,7 @@ def status(gateway: Gateway) -> dict[str, Any]:
         "cpu_s": round(cpu_s(), 3),
         "clock_drift_ms": round(drift_ns() / MS, 3),
         "clock": _clock(),
+        "stages": _stages(gateway.driver.stages if entered else Stages()),
     }
 
 
@@ -106,16 +109,17 @@ def _endpoints(gateway: Gateway, now: int) -> list[dict[str, Any]]:
 
 
 def _connection(link: Any) -> dict[str, Any]:
-    session = link.session
+    session, watch = link.session, link.session.watch
+    on, now = watch.state, clock()
     return {
         "name": link.source,
         "url": session.url,
         "state": session.state,
         "reason": redact(session.reason),  # a venue may repeat what it was sent
-        "rtt_ms": round(session.watch.state.rtt_ns / MS, 3) if session.watch.state.rtt_ns >= 0 else None,
-        "offset_ms": round(session.watch.state.offset_ns / MS, 3)
-        if session.watch.state.offset_ns is not None
-        else None,
+        "rtt_ms": _ms(on.rtt_ns if on.rtt_ns >= 0 else None),
+        "offset_ms": _ms(on.offset_ns),
+        "pings": _pings(on.pings, watch.pong_within, now),
+        "app_pings": _pings(on.app_pings, watch.app_every, now),
         "reconnects": session.reconnects,
         "frames": link.counts.frames,
         "errors": link.counts.errors,
@@ -125,7 +129,28 @@ def _connection(link: Any) -> dict[str, Any]:
         "delay_ms_p50": _ms(link.delay.percentile(0.5)),
         "delay_ms_p99": _ms(link.delay.percentile(0.99)),
         "delay_negative": link.delay.negative,
+        "delay_why": explain(link.delay, on.offset_ns),
         **({"line": _line(link)} if link.pair is not None else {}),
+    }
+
+
+def _pings(pings: Pings, within: int, now: int) -> dict[str, Any]:
+    """Pings of one kind; the rate and the longest round trip are those of the last hundred."""
+    rate = pings.rate(within, now)
+    return {
+        "sent": pings.sent,
+        "answered": pings.answered,
+        "rate": round(rate, 4) if rate is not None else None,
+        "rtt_ms_longest": _ms(pings.worst_ns() if pings.worst_ns() >= 0 else None),
+    }
+
+
+def _stages(stages: Stages) -> dict[str, Any]:
+    """Where the time goes after an event came in; what lies before it is each connection's `delay`."""
+    rows = {"decode": stages.decode, "queue": stages.queue, "delivery": stages.delivery}
+    return {
+        name: {"ms_p50": _ms(row.percentile(0.5)), "ms_p99": _ms(row.percentile(0.99)), "samples": row.total}
+        for name, row in rows.items()
     }
 
 

@@ -10,9 +10,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from typing import Self
 
+from truetape.core.feed.delay import SAMPLE_EVERY, Stages
 from truetape.core.route.mailbox import Mailbox
 from truetape.io.clock import now as clock
-from truetape.model.event import Ledger, Market
+from truetape.model.event import Ledger, Market, Status
 
 BATCH = 256
 
@@ -34,11 +35,15 @@ class Subscription:
         loop: asyncio.AbstractEventLoop,
         release: Callable[[Mailbox, str], None],
         arm: Callable[[], None],
+        stages: Stages,
     ) -> None:
         self._box = box
         self._loop = loop
         self._release = release
         self._arm = arm
+        self._stages = stages
+        self._unsampled = 0  # batches until the next that is measured
+        self._taken = 0  # when the one that is measured was taken
         self._ready = asyncio.Event()
         self.wake: Callable[[], None] = self._ready.set
         """What the driver calls when there is something to take."""
@@ -54,16 +59,29 @@ class Subscription:
 
     async def take(self, most: int = BATCH) -> list[Market]:
         """The next events, at least one; waits for them. Raises Closed at the end."""
+        if self._taken:
+            self._stages.delivery.add(clock() - self._taken)
+            self._taken = 0
         while True:
             self._ready.clear()
-            events = self._box.take(most, clock())
+            events = self._box.take(most, now := clock())
             if events:
+                self._unsampled -= 1
+                if self._unsampled < 0:
+                    self._measure(events, now)
                 return events
             if (reason := self._box.closed_reason) is not None:
                 self._release(self._box, reason)
                 raise Closed(reason)
             self._arm()
             await self._ready.wait()
+
+    def _measure(self, events: list[Market], now: int) -> None:
+        """How long did the oldest of these wait?"""
+        self._unsampled = SAMPLE_EVERY
+        self._taken = now
+        if (recv := getattr(events[0], "recv", 0)) and type(events[0]) is not Status:
+            self._stages.queue.add(now - recv)
 
     @property
     def name(self) -> str:

@@ -18,7 +18,7 @@ NOTED_MAX = 1 << 16
 class Histogram:
     """Counts of durations; percentiles are the upper edge of a bucket (at most 12.5 % above the true value)."""
 
-    __slots__ = ("buckets", "largest", "negative", "note", "pending", "total")
+    __slots__ = ("buckets", "largest", "negative", "note", "pending", "smallest", "total")
 
     def __init__(self) -> None:
         self.buckets: dict[int, int] = {}
@@ -27,15 +27,18 @@ class Histogram:
         self.negative = 0
         self.total = 0
         self.largest = 0
+        self.smallest = (
+            0  # of the negative ones: how far the sender's clock runs ahead at the least; 0 where there is none
+        )
 
     def fold(self) -> None:
         """Count what was noted: equal ones together, for in a busy quarter of a second most are."""
         pending = self.pending
         if pending:
-            largest = max(self.largest, *pending)
+            largest, smallest = max(self.largest, *pending), min(self.smallest, *pending)
             for step, times in Counter(map(rshift, pending, repeat(STEP))).items():
                 self.add((step << STEP) + (1 << (STEP - 1)) if step >= 0 else -1, times)
-            self.largest = largest  # not the middle of its step
+            self.largest, self.smallest = largest, smallest  # not the middle of their steps
             pending.clear()
 
     def add(self, ns: int, times: int = 1) -> None:
@@ -46,6 +49,7 @@ class Histogram:
         if ns < 8:
             if ns < 0:
                 self.negative += times
+                self.smallest = min(self.smallest, ns)
                 return
             index = ns
         else:
@@ -76,3 +80,39 @@ class Histogram:
             if seen >= rank:
                 return min(self.edge(index), self.largest)
         return self.largest
+
+
+SAMPLE_EVERY = 16
+"""One read of a socket in so many is measured, and one batch that a consumer takes."""
+
+
+class Stages:
+    """Where the time goes within this process, ns, sampled: with the network's share (`Link.delay`) the whole way of an event.
+
+    `decode`: from the last message of a read to its end in the mailboxes, judgement and routing included. `queue`: from the receipt of the
+    oldest event of a batch until its consumer takes it. `delivery`: until that consumer comes back for more: its own work.
+    """
+
+    __slots__ = ("decode", "delivery", "queue")
+
+    def __init__(self) -> None:
+        self.decode = Histogram()
+        self.queue = Histogram()
+        self.delivery = Histogram()
+
+
+def explain(delay: Histogram, offset_ns: int | None) -> str:
+    """Why events seem to come before they were sent; empty where none does. `offset_ns`: how far pings say that the venue's clock is ahead."""
+    delay.fold()
+    if not delay.negative:
+        return ""
+    ahead = (
+        f"at least {-delay.smallest / 1e6:.1f} ms" if offset_ns is None else f"{offset_ns / 1e6:.1f} ms by its pings"
+    )
+    if offset_ns is not None and -delay.smallest > offset_ns + MARGIN:
+        ahead += f", and once {-delay.smallest / 1e6:.1f} ms by its events"
+    return f"{delay.negative} of {delay.total} events were stamped later than they came: the venue's clock is ahead of ours, {ahead}"
+
+
+MARGIN = 1_000_000
+"""Offsets from pings are true to half a round trip; what differs less is not worth a word."""

@@ -15,6 +15,7 @@ from urllib.parse import quote
 from picows import WSMsgType
 
 from truetape.core.clocks import Jump, Slept
+from truetape.core.feed.delay import SAMPLE_EVERY, Stages
 from truetape.core.route.mailbox import Mailbox
 from truetape.core.route.pump import Pump
 from truetape.io.clock import KEEPER, Keeper, wall_ns
@@ -64,6 +65,8 @@ class Driver:
         self.keeper = keeper
         self.redact = redact
         self.log = log if log is not None else _nowhere
+        self.stages = Stages()
+        self.unsampled = SAMPLE_EVERY  # reads until the next that is measured
         self.wakers: dict[Mailbox, Callable[[], None]] = {}
         self._lines: dict[str, Line] = {}
         self._getter = Getter()
@@ -158,6 +161,11 @@ class Driver:
                 waker()
         if router.deadline is not None:
             self.arm_windows()
+
+    def measure(self, now: int) -> None:
+        """A read that ended with the message of `now` is done, mailboxes included."""
+        self.unsampled = SAMPLE_EVERY
+        self.stages.decode.add(clock() - now)
 
     def connected(self, line: Line) -> None:
         """The handshake is done."""

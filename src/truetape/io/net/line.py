@@ -72,6 +72,9 @@ class Line(WSListener):
                     driver.arm()
                 if frame.last_in_buffer:
                     driver.wake(now)
+                    driver.unsampled -= 1
+                    if driver.unsampled < 0:
+                        driver.measure(now)
                 return
             kind = frame.msg_type
             if kind is PONG:
