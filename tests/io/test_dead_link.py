@@ -48,7 +48,7 @@ def test_fifty_trials_of_each() -> None:
     profiles = list(BOUNDS_S)
     found = []
     for name in MODES:  # one by one: three times fifty connections each
-        found += dead_link.run(50, profiles, [name], SEED)
+        found += dead_link.run(50, profiles, [name], SEED + len(found))  # phases of its own
     judged(found, 50, profiles, list(MODES))
     before, _, rest = PAGE.read_text(encoding="utf-8").partition(FROM)
     assert rest, f"{PAGE} has no place for the figures"
