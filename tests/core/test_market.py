@@ -5,7 +5,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from truetape.app.dialects import Names, dialect
@@ -549,6 +549,7 @@ def test_rest_answers_what_clients_ask() -> None:
 
 @settings(max_examples=50)
 @given(st.binary(max_size=200))
+@example(b"/[")
 def test_nothing_that_a_client_sends_raises(data: bytes) -> None:
     for venue in ("kraken", "binance", "tickdb"):
         rows = market(venue, symbols=1)

@@ -9,7 +9,7 @@ market is one diff: they are not collected for 100 ms, so that the simulator's r
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 import msgspec
 from msgspec import Raw, Struct
@@ -79,9 +79,11 @@ class Counterpart:
 
     def opened(self, target: str, now: int) -> list[Answer]:
         """Streams named in the URL; the rest comes by command."""
-        parts = urlsplit(target)
-        self.wrapped = parts.path.rstrip("/") == "/stream"
-        names = parse_qs(parts.query).get("streams", [""])[0].split("/") if self.wrapped else parts.path.split("/")[2:]
+        path, _, query = target.partition(
+            "?"
+        )  # no whole URL: `urlsplit` would take //[ for a broken address, and raise
+        self.wrapped = path.rstrip("/") == "/stream"
+        names = parse_qs(query).get("streams", [""])[0].split("/") if self.wrapped else path.split("/")[2:]
         answers: list[Answer] = []
         for name in names:
             if name and not name.isdecimal():
