@@ -14,7 +14,9 @@ from typing import Any
 
 from truetape.io.clock import now as clock
 
-_WHILE_RUNNING = (50_000, 100, 1000)
+_WHILE_RUNNING = (20_000, 1_000_000, 1_000_000)
+"""Of the young generation alone, and only where a burst leaves so many new containers within one beat (2 ms). What survives is many times as
+much where consumers lag, and is looked through when there is time."""
 QUIET, IDLE = 0.5, 0.1
 """Shares of the processor that were used since the last beat: below, there is time for a young collection; for an old one."""
 IDLE_BEATS = 20
@@ -22,8 +24,9 @@ IDLE_BEATS = 20
 REST = 1000
 """After a full collection, so many times as long nothing of the kind, and a minute at least."""
 MINUTE = 60_000_000_000
-YOUNG = 500
-"""Fewer new containers are not worth a look."""
+YOUNG, GATHERED = 500, 2_000
+"""Fewer new containers are not worth a look; so many are looked through at a busy beat too, before they are more: the pause is as long as they
+are many, 0.1 ms for each thousand."""
 
 _running = 0
 _before = (0, 0, 0)
@@ -74,7 +77,7 @@ class Calm:
             collect()
             ended = clock()
             self._next = ended + max(MINUTE, REST * (ended - began))
-        elif share < QUIET and gc.get_count()[0] > YOUNG:
+        elif gc.get_count()[0] > (YOUNG if share < QUIET else GATHERED):
             gc.collect(0)
 
 

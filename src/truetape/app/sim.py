@@ -19,6 +19,7 @@ from truetape.app import cert
 from truetape.app.config import ConfigError
 from truetape.app.dialects import dialect
 from truetape.core.feed.counterpart import Counterpart, Reply
+from truetape.core.feed.delay import Histogram
 from truetape.core.sim.act import Act, Beat, Cut, Drip, Freeze, Hang, Say, Swap
 from truetape.core.sim.faults import Fault, check
 from truetape.core.sim.listing import listings
@@ -28,6 +29,7 @@ from truetape.core.sim.venue import Venue
 from truetape.io.clock import now as clock
 from truetape.io.net.server import Peer, port_of, serve
 
+SECOND = 1_000_000_000
 BEAT_S = 0.002
 """How often due messages are made: at most this late, at most this many together."""
 VENUES = ("binance", "kraken", "tickdb")
@@ -86,6 +88,8 @@ class Simulator:
         self._peers: dict[int, Peer] = {}
         self._server: asyncio.Server | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self.lateness = Histogram()
+        """How late our own beats came: what a load test must not take for the receiver's delay."""
         self._tls: ssl.SSLContext | None = None
 
     @property
@@ -136,6 +140,7 @@ class Simulator:
             ) from None
         self.port = port_of(self._server)
         self.venue.started(self._now())
+        self._due = self._now()
         self._beat()
         return self
 
@@ -177,7 +182,10 @@ class Simulator:
     def _beat(self) -> None:
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(BEAT_S, self._beat)
-        self._do(self.venue.tick(self._now()))
+        now = self._now()
+        self.lateness.add(max(0, now - self._due))
+        self._due = now + round(BEAT_S * SECOND)
+        self._do(self.venue.tick(now))
 
     def _do(self, acts: list[Act]) -> None:
         for act in acts:

@@ -94,6 +94,8 @@ def account(simulator: Simulator) -> str:
     said = [
         f"{counts.messages:,} messages made, {counts.late:,} skipped to keep up, {counts.frames:,} frames to {counts.clients} clients"
     ]
+    if (p99 := simulator.lateness.percentile(0.99)) is not None:
+        said += [f"beats {p99 / 1e6:.1f} ms late at p99, {simulator.lateness.largest / 1e6:.1f} at most"]
     said += [f"{counts.cut} cut for not reading"] if counts.cut else []
     said += [f"{name} {times} times" for name, times in sorted(done.items())]
     return f"truetape sim: {'; '.join(said)}"
