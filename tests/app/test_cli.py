@@ -34,7 +34,20 @@ from truetape.io.clock import now as clock
 from truetape.io.serve.control import ask
 from truetape.io.store import reader
 
-COMMANDS = ("demo", "run", "check", "watch", "status", "replay", "verify", "dump", "symbols", "config", "sim")
+COMMANDS = (
+    "demo",
+    "run",
+    "check",
+    "watch",
+    "status",
+    "replay",
+    "verify",
+    "dump",
+    "symbols",
+    "config",
+    "sim",
+    "simtest",
+)
 EVENTS = {"book", "trade", "status", "gap", "quote", "ticker", "lagged"}
 
 

@@ -206,6 +206,19 @@ def faults(
     raise typer.Exit(room.faults(names or [], venue, json))
 
 
+@app.command()
+def simtest(
+    seeds: Annotated[int, typer.Option(min=1, help="how many")] = 60,
+    start: Annotated[int, typer.Option("--from", min=0, help="the first")] = 1,
+    processes: Annotated[int, typer.Option(min=0, max=256, help="0: one for each processor")] = 0,
+    json: AsJson = False,
+) -> None:
+    """Play the gateway through faults on a virtual clock, one scenario for each seed, and judge every step."""
+    from truetape.app.cli import simtest as room
+
+    raise typer.Exit(room.simtest(seeds, start, processes, json))
+
+
 def main() -> None:
     """The entry point: known errors are one line on stderr, never a traceback."""
     from truetape.app.cli.errors import EXPECTED, explain

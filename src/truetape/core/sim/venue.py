@@ -242,6 +242,11 @@ class Venue:
         client.warned = True
         return self._say(client, [self.kind.wrong.leaving])
 
+    def unmute(self) -> None:
+        """What was acknowledged and then mute speaks again."""
+        for client in self._clients.values():
+            client.dead.clear()
+
     # -- what faults do -------------------------------------------------------------------------------------------------
 
     @property
