@@ -41,8 +41,12 @@ class Pace:
     def pinged(self, now: int) -> None:
         """A ping left: a message too, but never held back. One place is kept from pings, or they could use up a small limit."""
         if self._pings + 1 < (self._sent.maxlen or 0):
-            self._sent.append(now)
             self._pings += 1
+        elif self._pings:
+            del self._sent[-self._pings]  # the oldest of them gives its place
+        else:
+            return
+        self._sent.append(now)
 
     def hold(self, until: int) -> None:
         """The venue asked for a pause."""
