@@ -125,6 +125,26 @@ def test_an_old_number_with_a_later_time_is_a_venue_that_counts_anew() -> None:
         assert (kept.state, kept.reason) == ("GAP", "expected seq 1002, found seq 1")
 
 
+def test_what_was_kept_for_a_snapshot_is_void_once_the_venue_counts_anew() -> None:
+    """Else every snapshot of the new count would be older than the first change kept, and fetched again for ever."""
+    sync = BookSync(RANGE)
+    sync.feed(book([(9.0, 1.0)], first=1_000_001, seq=1_000_003))
+    sync.feed(book([(9.0, 2.0)], first=1, seq=2))
+    sync.feed(book([(9.0, 3.0)], first=3, seq=4))
+    sync.feed(whole(2))
+    assert (sync.state, sync.seq, sync.book.bids()) == ("LIVE", 4, [(10.0, 1.0), (9.0, 3.0)])
+
+
+def test_a_snapshot_of_the_old_count_is_not_waited_with() -> None:
+    """Every change of the new count would be older than it, and thrown away for ever."""
+    sync = BookSync(RANGE)
+    sync.feed(book([(9.0, 1.0)], first=1_000_001, seq=1_000_003))
+    sync.feed(whole(1_000_003))
+    assert not sync.wants_snapshot
+    sync.feed(book([(9.0, 2.0)], first=1, seq=2))
+    assert sync.wants_snapshot
+
+
 def test_a_change_without_a_number_is_a_gap_where_the_book_had_one() -> None:
     sync = live(CHAIN, 10)
     sync.feed(book([(9.0, 5.0)]))

@@ -37,6 +37,7 @@ class BookState(Struct):
     old: int = 0
     twice: bool = False
     ts: int = 0
+    held: int = -1
 
 
 def save(sync: BookSync) -> BookState:
@@ -44,7 +45,7 @@ def save(sync: BookSync) -> BookState:
     return BookState(
         sync.book.bids(), sync.book.asks(), sync.book.marks(), sync.state, sync.reason, sync.evidence, sync.live, sync.seq,
         sync.from_seq, sync.to_seq, sync.verified, sync.depth, sync.wants_snapshot, sync._bad, list(sync._buffer), sync._pending,
-        sync.counts, sync._behind, sync._old, isinstance(sync, WholeSync) and sync._twice, sync.ts,
+        sync.counts, sync._behind, sync._old, isinstance(sync, WholeSync) and sync._twice, sync.ts, sync.held,
     )  # fmt: skip
 
 
@@ -60,4 +61,4 @@ def load(sync: BookSync, saved: BookState) -> None:
     sync.seq, sync.from_seq, sync.to_seq, sync.verified = saved.seq, saved.from_seq, saved.to_seq, saved.verified
     sync.depth, sync.wants_snapshot, sync._bad = saved.depth, saved.wants_snapshot, saved.bad
     sync._buffer, sync._pending, sync.counts = deque(saved.buffer), saved.pending, saved.counts
-    sync._behind, sync._old, sync.ts = saved.behind, saved.old, saved.ts
+    sync._behind, sync._old, sync.ts, sync.held = saved.behind, saved.old, saved.ts, saved.held

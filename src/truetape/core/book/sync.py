@@ -50,7 +50,7 @@ class BookSync:
     # fmt: off
     __slots__ = (
         "_bad", "_behind", "_buffer", "_checksum", "_numbers", "_old", "_pending", "book", "counts", "depth", "evidence", "from_seq",
-        "jumped", "live", "reason", "rule", "seq", "state", "to_seq", "ts", "verified", "wants_snapshot",
+        "held", "jumped", "live", "reason", "rule", "seq", "state", "to_seq", "ts", "verified", "wants_snapshot",
     )
     # fmt: on
 
@@ -74,6 +74,7 @@ class BookSync:
         self.jumped = ""  # why a numbered whole book left a gap that it heals itself; whoever tells of it empties this
         self._bad = 0
         self._old = 0  # changes in a row whose numbers lie behind
+        self.held = -1  # the number of the last change that was kept for a snapshot
         self._behind = -2  # the last old number among whole books
         self._buffer: deque[Book] = deque()
         self._pending: Book | None = None  # a fetched snapshot that no change has bridged yet
@@ -233,6 +234,11 @@ class BookSync:
         """A change that came while the book is not LIVE: kept where a fetched snapshot will want it, else it belongs to nothing."""
         if self.rule.snapshot != "rest":
             return NOTHING
+        if event.seq < self.held:  # the count began anew, or two changed places: what is there leads nowhere
+            self._buffer.clear()
+            self._pending = None
+            self.wants_snapshot = True
+        self.held = event.seq
         if len(self._buffer) >= BUFFER_MAX:
             self._buffer.popleft()
             self.counts.buffer_overflows += 1
@@ -300,7 +306,7 @@ class BookSync:
         """The connection went: all that was known is of the past."""
         self.fail("SYNCING", reason)
         self.wants_snapshot = self.rule.snapshot == "rest"
-        self.seq = -1
+        self.seq = self.held = -1
 
     @property
     def trusted_depth(self) -> int:
