@@ -10,7 +10,8 @@ from collections import deque
 
 from msgspec import Struct
 
-from truetape.core.feed.health import DEFAULT_STALE_S, Stream
+from truetape.core.feed.cadence import default
+from truetape.core.feed.health import Stream
 from truetape.core.route.link import Link
 from truetape.core.route.pump import Pump
 from truetape.core.weather.clock import MS, SECOND, Clock
@@ -89,7 +90,8 @@ class Watch:
                     self._often(source, "fetches", now, 10 * SECOND, int(limits.fetches_per_s * 11))
             case Send() | Ping():
                 if limits.messages_per_s:
-                    self._often(source, "messages", now, SECOND, max(1, int(limits.messages_per_s)))
+                    beats = 2 if limits.ping_every_s else 1  # pings are never held back
+                    self._often(source, "messages", now, SECOND, max(1, int(limits.messages_per_s)) + beats)
 
     def _early(self, source: str, what: str, now: int) -> None:
         before = self._not_before.get((source, what), 0)
@@ -257,8 +259,8 @@ class Watch:
             )
             return
         bound = max(3 * SECOND, 5 * seen.longest * 9 // 8)
-        if stream.count <= 31:  # of its life, over all connections
-            bound = max(bound, round(DEFAULT_STALE_S[stream.channel] * SECOND))
+        if not stream.known:
+            bound = max(bound, default(stream.channel))
         else:
             bound = max(bound, stream.longest, 5 * stream.longest * 9 // 8)
         if now - seen.last > bound + SLACK + 10 * MS:
