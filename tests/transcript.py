@@ -37,7 +37,8 @@ from truetape.core.feed.session import Timing
 from truetape.core.feed.venue import Want
 from truetape.core.route.mailbox import Mailbox
 from truetape.core.route.modes import drop_oldest
-from truetape.core.route.pump import Order, Pump
+from truetape.core.route.orders import Order
+from truetape.core.route.pump import Pump
 from truetape.core.route.router import Router
 from truetape.model.effect import Close, Effect, Fetch, Open, Ping, Send
 from truetape.model.event import KINDS as KIND_OF

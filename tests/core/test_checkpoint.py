@@ -30,7 +30,8 @@ from truetape.core.feed.venue import Want
 from truetape.core.route import checkpoint
 from truetape.core.route.mailbox import Mailbox
 from truetape.core.route.modes import drop_oldest
-from truetape.core.route.pump import Order, Pump
+from truetape.core.route.orders import Order
+from truetape.core.route.pump import Pump
 from truetape.core.route.router import Router
 from truetape.core.sim.listing import listings
 from truetape.core.sim.market import Market
@@ -280,6 +281,8 @@ class World:
             channel = self.random.choice(["book", "trade"])
             want = Want(channel, kind.native(symbol), symbol + "-ALIAS" * (chance < 0.6), self.random.choice([10, 25]))
             order = Order(do, source, [want])  # type: ignore[arg-type]
+            if symbol == "LTC-USDT" and do == "want":  # on a connection of its own
+                order = Order("open", f"{venue}-9", [want], venue)
             self.feed(record.Command("", self.now, msgspec.json.encode(order)))
 
     def run(self) -> list[record.Record]:
@@ -441,7 +444,7 @@ def test_a_pump_may_be_saved_and_loaded_again_and_again(seed: int) -> None:
 
 # What may differ: counters for reports, sums that a report keeps, what was found before, caches, and names of what is not wanted.
 REPORTS = {"counts", "delay", "flow", "gaps", "router", "handlers", "_handlers", "topic", "topic_delta", "decode", "fresh", "_learned", "_sum",
-           "_random", "effects", "_effects", "_encode", "feed", "names", "refused", "look_at"}  # fmt: skip
+           "_random", "effects", "_effects", "_encode", "feed", "feeds", "names", "refused", "look_at"}  # fmt: skip
 ROOMS = ("truetape.core", "truetape.venues")
 
 

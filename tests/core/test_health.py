@@ -11,7 +11,8 @@ from truetape.core.feed.cadence import DEFAULT_STALE_S, FINE, SAMPLES_MIN, STALE
 from truetape.core.feed.health import Stream, StreamState
 from truetape.core.feed.plan import Feed
 from truetape.core.feed.venue import Want
-from truetape.core.route.pump import Order, Pump
+from truetape.core.route.orders import Order
+from truetape.core.route.pump import Pump
 from truetape.model.event import Status
 from truetape.venues.kraken import checksum
 

@@ -11,9 +11,11 @@ from truetape.app.dialects import Names, dialect, known
 from truetape.core.feed.plan import Feed
 from truetape.core.feed.session import GARBAGE_MAX, Timing
 from truetape.core.feed.venue import Want
+from truetape.core.route import checkpoint
 from truetape.core.route.mailbox import Mailbox
 from truetape.core.route.modes import drop_oldest
-from truetape.core.route.pump import Order, Pump
+from truetape.core.route.orders import Order
+from truetape.core.route.pump import Pump
 from truetape.core.route.router import Router
 from truetape.model.effect import Close, Effect, Fetch, Open, Send
 from truetape.model.event import Gap, Market, Status, Trade
@@ -479,3 +481,50 @@ def test_a_confirmation_is_for_its_own_channel() -> None:
     acked = {stream.channel: stream.acked for stream in room.pump.links["f-1"].streams.values()}
     assert acked == {"book": False, "trade": True}
     assert room.pump.links["f-1"].session.unacknowledged == [("book", "A/USD")]  # type: ignore[union-attr]
+
+
+# -- connections that are opened while running
+
+
+def test_a_connection_is_opened_and_hung_up_while_running() -> None:
+    room = Room("kraken", BOOK)
+    more = Want("book", "B/USD", "B-USD")
+    opened = room.pump.command(msgspec.json.encode(Order("open", "f-2", [more], "f")), room.now)
+    assert [(type(effect), effect.source) for effect in opened] == [(Open, "f-2")]
+    sent = room.pump.opened("f-2", room.now)
+    assert any(isinstance(effect, Send) and b"B/USD" in effect.data for effect in sent)
+    assert room.pump.links["f-2"].extra == more
+    room.pump.command(msgspec.json.encode(Order("unwant", "f-2", [more])), room.now)
+    closes = [effect for effect in room.until(1) if isinstance(effect, Close)]
+    assert [(effect.source, effect.reason) for effect in closes] == [("f-2", "nothing is wanted of it any more")]
+    room.pump.lost("f-2", "closed", room.now)
+    assert not [effect for effect in room.until(30) if effect.source == "f-2"], "and it is not dialed again"
+    again = room.pump.command(msgspec.json.encode(Order("open", "f-2", [more], "f")), room.now)
+    assert [type(effect) for effect in again] == [Open]
+    assert room.pump.refused == 0
+
+
+@pytest.mark.parametrize(
+    ("source", "feed", "wants"),
+    [
+        ("f-1", "f", [BOOK]),
+        ("f-2", "g", [BOOK]),
+        ("f-2", "f", []),
+        ("f-2", "f", [Want("prophecy", "A/USD", "A-USD")]),
+    ],
+)
+def test_a_connection_that_cannot_be_opened_changes_nothing(source: str, feed: str, wants: list[Want]) -> None:
+    room = Room("kraken", BOOK)
+    before = checkpoint.save(room.pump)
+    assert room.pump.command(msgspec.json.encode(Order("open", source, wants, feed)), room.now) == []
+    assert (room.pump.refused, checkpoint.save(room.pump)) == (1, before)
+
+
+def test_one_that_was_unwanted_while_it_was_dialed_is_hung_up_once_it_stands() -> None:
+    room = Room("kraken", BOOK)
+    more = Want("book", "B/USD", "B-USD")
+    room.pump.command(msgspec.json.encode(Order("open", "f-2", [more], "f")), room.now)
+    room.pump.command(msgspec.json.encode(Order("unwant", "f-2", [more])), room.now)
+    assert not [effect for effect in room.until(1) if effect.source == "f-2"]
+    room.pump.opened("f-2", room.now)
+    assert [type(effect) for effect in room.until(2) if effect.source == "f-2"] == [Close]

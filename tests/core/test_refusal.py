@@ -10,7 +10,8 @@ from truetape.core.feed import refusal
 from truetape.core.feed.plan import Feed
 from truetape.core.feed.session import Timing
 from truetape.core.feed.venue import Want
-from truetape.core.route.pump import Order, Pump
+from truetape.core.route.orders import Order
+from truetape.core.route.pump import Pump
 from truetape.model.effect import Close, Effect, Open, Send
 from truetape.model.reason import REASONS, remedy
 from truetape.venues._tickdb import REASONS as TICKDB

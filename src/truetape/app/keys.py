@@ -13,7 +13,8 @@ from hashlib import sha256
 import msgspec
 
 from truetape.app.secrets import Secret, SecretError
-from truetape.core.route.pump import Order, Pump
+from truetape.core.route.orders import Order
+from truetape.core.route.pump import Pump
 
 EVERY = 4
 """A reference is read again on one beat in so many: about once a second, and only while something is stopped."""

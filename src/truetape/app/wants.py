@@ -13,11 +13,13 @@ import msgspec
 from msgspec import Struct
 
 from truetape.app.config import ConfigError
+from truetape.app.places import Places
 from truetape.app.symbols import channel, resolve
 from truetape.core.feed.plan import Feed
 from truetape.core.feed.venue import Want
 from truetape.core.route.link import Link
-from truetape.core.route.pump import Order, Pump
+from truetape.core.route.orders import Order
+from truetape.core.route.pump import Pump
 from truetape.core.route.router import Pattern
 
 Key: TypeAlias = tuple[str, str, str]
@@ -50,7 +52,12 @@ class Wants:
             raise ConfigError("expected at least one symbol as venue:SYMBOL, venue:* or *, found none")
         if not words:
             raise ConfigError(f"{names[0]}: expected at least one channel, such as book or trade, found none")
-        return [asked for text in names for word in words for asked in [self._find(text, word)]]
+        found = [asked for text in names for word in words for asked in [self._find(text, word)]]
+        places = self._places()
+        for one in found:
+            if one.feed is not None and one.want is not None:
+                places[one.feed.name].place(one.want)  # are there connections that can carry it all?
+        return found
 
     def _find(self, text: str, word: str) -> Asked:
         venue, _, symbol = ("*", "", "*") if text == "*" else text.partition(":")
@@ -65,7 +72,6 @@ class Wants:
         ours = channel("book" if word == "book_delta" else word, feed.dialect)
         raw, canonical = _spellings(symbol, feed)
         want = Want(ours, raw, canonical, feed.depth if ours == "book" else 0)
-        self._link(feed, want)  # is there a connection that can carry it?
         return Asked((kind, feed.label, canonical), feed, want)
 
     def _feed(self, venue: str, text: str) -> Feed:
@@ -88,34 +94,22 @@ class Wants:
                 why = str(error)
         raise ConfigError(f"{text}: {why}")
 
-    def _link(self, feed: Feed, want: Want) -> Link:
-        """The connection that carries it or can: of the address that it needs, the one with the fewest subscriptions."""
-        links = [link for link in self._pump.links.values() if link.feed.name == feed.name and link.leads]
-        for link in links:
-            if (want.channel, want.raw) in link.streams:
-                return link
-        url = feed.dialect.endpoints([want], feed.url, False)[0].url
-        most = feed.dialect.limits.wants_per_connection
-        fitting = [link for link in links if link.url == url or feed.by_url]
-        free = [link for link in fitting if not most or len(link.streams) < most]
-        if not free:
-            why = (
-                f"all connections are full ({most} subscriptions)"
-                if fitting
-                else "no connection goes where it is offered"
-            )
-            raise ConfigError(f"{feed.label}:{want.symbol} {want.channel}: {why}; name it in the feed's configuration")
-        return min(free, key=lambda link: len(link.streams))
+    def _places(self) -> dict[str, Places]:
+        return {feed.name: Places(feed, self._pump.links.values()) for feed in self._feeds}
 
     def hold(self, holder: Hashable, asked: Iterable[Asked]) -> None:
         """Ask the venues for what nobody held so far."""
+        places = self._places()
         for one in asked:
             if one.feed is None or one.want is None:
                 continue
             self._holders.setdefault((one.feed.name, one.want.channel, one.want.raw), {})[holder] = None
-            link = self._link(one.feed, one.want)
-            if (one.want.channel, one.want.raw) not in link.streams:
-                self._command(msgspec.json.encode(Order("want", link.source, [one.want])))
+            source, opens = places[one.feed.name].place(one.want)
+            link = self._pump.links.get(source)
+            if opens:
+                self._command(msgspec.json.encode(Order("open", source, [one.want], one.feed.name)))
+            elif link is not None and (one.want.channel, one.want.raw) not in link.streams:
+                self._command(msgspec.json.encode(Order("want", source, [one.want])))
 
     def release(self, holder: Hashable, asked: Iterable[Asked]) -> None:
         """Let go; what nobody holds any more, and no configuration names, is ended at the venue."""
@@ -127,9 +121,14 @@ class Wants:
             if holders.pop(holder, self) is self or holders:
                 continue
             del self._holders[key]
-            link = self._link(one.feed, one.want)
-            if key not in self._configured and (stream := link.streams.get(key[1:])) is not None:
-                self._command(msgspec.json.encode(Order("unwant", link.source, [stream.want])))
+            link = self._carrier(one.feed, key[1:]) if key not in self._configured else None
+            if link is not None:
+                self._command(msgspec.json.encode(Order("unwant", link.source, [link.streams[key[1:]].want])))
+
+    def _carrier(self, feed: Feed, pair: tuple[str, str]) -> Link | None:
+        """The connection that carries it."""
+        links = self._pump.links.values()
+        return next((link for link in links if link.feed.name == feed.name and pair in link.streams), None)
 
 
 def _spellings(symbol: str, feed: Feed) -> tuple[str, str]:

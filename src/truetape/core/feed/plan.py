@@ -98,6 +98,15 @@ def halved(limit: tuple[int, str], lines: int) -> tuple[int, str]:
     return count // lines, f"{whose} (on {lines} lines)" if count else whose
 
 
+def _lines(most: int, feed: Feed) -> int:
+    """How many may be laid out where each is dialed once for each line. Raises Impossible."""
+    if most and most < feed.lines:
+        raise Impossible(
+            f"lines: expected at most {most}, for that many connections are allowed, found {feed.lines}{_larger(feed)}"
+        )
+    return most // feed.lines
+
+
 def _least(*rows: tuple[int, str]) -> tuple[int, str]:
     return min((row for row in rows if row[0]), key=lambda row: row[0], default=(0, "no limit known"))
 
@@ -305,6 +314,8 @@ def _larger(feed: Feed) -> str:
     """Which of the venue's plans would do."""
     for name, plan in plans(feed.dialect).items():
         other = replace(feed, plan=name, parts=())
+        if plan.connections and plan.connections < feed.lines:
+            continue
         lacks = plan.channels and any(want.channel.partition(".")[0] not in plan.channels for want in feed.wants)
         enough = not lacks and plan.connections >= feed.connections and fits(other, other.wants, allowed(other))
         if name != feed.plan and enough:

@@ -13,6 +13,7 @@ from truetape.core.feed.circuit import Circuit
 from truetape.core.feed.desk import DeskState
 from truetape.core.feed.due import SessionState
 from truetape.core.feed.health import StreamState
+from truetape.core.feed.venue import Endpoint, Want
 from truetape.core.route.link import Link, Vigil, VigilState
 from truetape.core.route.pair import PairState
 from truetape.core.route.pump import Pump
@@ -30,6 +31,9 @@ class LinkState(Struct, array_like=True):
     unsampled: int
     streams: list[StreamState]
     vigil: VigilState
+    feed: str = ""
+    url: str = ""
+    extra: Want | None = None
 
 
 class PumpState(Struct, array_like=True):
@@ -65,6 +69,9 @@ def save(pump: Pump) -> bytes:
                 link.unsampled,
                 streams,
                 link.vigil.save(),
+                link.feed.name,
+                link.url,
+                link.extra,
             )
         )
     digest = pump.digest
@@ -92,6 +99,10 @@ def load(pump: Pump, state: bytes) -> None:
     pump.digest.link, pump.digest.by_kind = saved.digest, saved.by_kind
     pump.digest.chunk[:] = saved.chunk  # the pump holds on to this very list
     pump.next_health = saved.next_health
+    for kept in saved.links:  # what was opened while running; a second line comes with its first
+        feed = pump.orders.feeds.get(kept.feed)
+        if kept.extra is not None and feed is not None and kept.source not in pump.links:
+            pump.orders.lay(kept.source, feed, Endpoint(kept.url, []), saved.next_health, kept.extra)
     for name, rows in saved.circuits.items():
         if name in pump.circuits:
             pump.circuits[name].load(rows)

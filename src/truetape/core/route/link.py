@@ -66,8 +66,8 @@ class Link:
     """The pump's room for one connection. `session` is None where a capture is only observed."""
 
     __slots__ = (
-        "books", "counts", "decode", "delay", "desk", "dialect", "drift", "feed", "fresh", "handlers", "label", "line", "pair",
-        "session", "source", "streams", "unsampled", "url", "vigil",
+        "books", "counts", "decode", "delay", "desk", "dialect", "drift", "extra", "feed", "fresh", "handlers", "label", "line",
+        "pair", "session", "source", "streams", "unsampled", "url", "vigil",
     )  # fmt: skip
 
     def __init__(self, source: str, feed: Feed, url: str, session: Session | None, handlers: Handlers) -> None:
@@ -79,6 +79,9 @@ class Link:
         self.label = feed.label
         self.url = url
         self.session = session
+        self.extra: Want | None = (
+            None  # what it was opened for while running; it is hung up once nothing is wanted of it
+        )
         self.counts = Counted()
         self.delay = Histogram()
         self.drift = Drift(_wire(feed.dialect))

@@ -11,25 +11,20 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from random import Random
-from typing import Literal
 
 import msgspec
-from msgspec import Struct
-from msgspec.structs import replace
 
 from truetape.core.book.tape import Flow
 from truetape.core.feed import refusal
 from truetape.core.feed.circuit import Circuits
 from truetape.core.feed.pace import WAIT_MAX_S
 from truetape.core.feed.plan import Feed, connections
-from truetape.core.feed.second import second_line
-from truetape.core.feed.session import Session
-from truetape.core.feed.venue import Rejected, Want
+from truetape.core.feed.venue import Rejected
 from truetape.core.route import credential, jumps
 from truetape.core.route.digest import Digest
 from truetape.core.route.judge import Judge
 from truetape.core.route.link import Link
+from truetape.core.route.orders import Orders
 from truetape.core.route.pair import Pair
 from truetape.core.route.router import Router
 from truetape.core.route.watch import Watch
@@ -42,17 +37,6 @@ UNREADABLE = (msgspec.MsgspecError, ValueError, LookupError, TypeError, Arithmet
 """What garbage from outside may raise in a dialect (UnicodeDecodeError is a ValueError). Anything else is a bug, and is let through."""
 
 NO_EFFECTS: list[Effect] = []
-
-
-class Order(Struct, frozen=True, forbid_unknown_fields=True):
-    """A command's body, as JSON in the journal."""
-
-    do: Literal["want", "unwant", "retry"]
-    source: str
-    wants: list[Want] = []
-
-
-_ORDERS = msgspec.json.Decoder(Order)
 
 
 class Pump:
@@ -79,28 +63,10 @@ class Pump:
         self.judge = Judge(self.router, self.digest, self._effects, flow)
         self.judge.links = self.links
         self.watch = Watch(self.judge)
+        self.orders = Orders(self.links, self.pairs, self.circuits, feeds, self.judge, self._effects, seed)
         for feed in feeds:
             for source, endpoint in connections(feed):
-                link = self._add(source, feed, endpoint.url, endpoint.wants, now)
-                if feed.lines > 1:
-                    second = second_line(feed, source, endpoint)
-                    self._join(link, self._add(second[0], feed, second[1].url, second[1].wants, now))
-
-    def _add(self, source: str, feed: Feed, url: str, wants: Sequence[Want], now: int) -> Link:
-        dialect = feed.dialect(feed.label, feed.names, url)
-        circuits = self.circuits.setdefault(feed.name, Circuits((feed.url, *feed.alternates)))
-        others = [feed.dialect.endpoints(wants, base, feed.by_url)[0].url for base in feed.alternates]
-        luck = Random(f"{self.seed}:{source}")
-        session = Session(source, dialect, url, wants, feed.timing, luck, others, circuits)
-        link = self.links[source] = Link(source, feed, url, session, self.judge.handlers)
-        for want in wants:
-            self.judge.connect(link, link.add(want, now))
-        return link
-
-    def _join(self, first: Link, second: Link) -> None:
-        """These two carry the same: the second's streams are the first's."""
-        second.streams, second.books = {}, {}
-        self.pairs.append(Pair(self.judge, first, second))
+                self.orders.lay(source, feed, endpoint, now)
 
     def observe(self, source: str, feed: Feed, url: str) -> None:
         """Admit a connection of a capture: no session, no timers, no effects."""
@@ -266,6 +232,8 @@ class Pump:
                 continue
             if (at := session.deadline) is not None and now >= at:
                 self._effects += session.tick(now)
+            if link.extra is not None and not link.leader.streams:
+                self.orders.dismiss(session)
             if session.state == "OPEN" and link.leads:
                 if check:
                     self.watch.check(link, session, now)
@@ -275,69 +243,15 @@ class Pump:
         return self._drain()
 
     def command(self, body: bytes, now: int) -> list[Effect]:
-        """An operator's or consumer's order: subscribe to more, or to less, on a connection while it runs.
+        """An operator's or consumer's order: subscribe to more, or to less, on a connection that stands or on one more.
 
         One that cannot be followed is counted in `refused`, and changes nothing.
         """
         try:
-            order = _ORDERS.decode(body)
-            link = self.links[order.source].leader
-            if order.do == "want":
-                _check(link, order.wants)
+            self.orders.follow(body, now)
         except UNREADABLE:
             self.refused += 1
-            return self._drain()
-        if order.do == "want":
-            self._want(link, order.wants, now)
-        elif order.do == "retry":
-            self._retry(link, now)
-        else:
-            self._unwant(link, order.wants, now)
         return self._drain()
-
-    def _want(self, link: Link, wants: list[Want], now: int) -> None:
-        wants = self._named(link, wants)
-        for want in wants:
-            link.feed.names[want.raw] = want.symbol
-            stream = link.streams.get((want.channel, want.raw))
-            if stream is None:
-                self.judge.connect(link, link.add(want, now))
-            elif stream.state == "CLOSED":  # it was refused before
-                stream.last = 0
-                self.judge.tell(stream.enter("SYNCING", "waiting for the first data", now))
-        for line in link.lines:
-            if line.session is not None:
-                self._effects += line.session.want(wants, now)
-
-    def _retry(self, link: Link, now: int) -> None:
-        """What was stopped is tried again, with all that it was to carry."""
-        if link.session is None or link.session.state != "STOPPED":
-            return
-        for want in link.session.wants:
-            stream = link.streams.get((want.channel, want.raw))
-            if stream is not None and stream.state == "CLOSED":
-                self.judge.tell(stream.enter("SYNCING", "tried again", now))
-        self._effects += link.session.retry(now)
-
-    def _named(self, link: Link, wants: list[Want]) -> list[Want]:
-        """One spelling of the venue's has one name in a feed: that of whoever subscribed first."""
-        siblings = [other for other in self.links.values() if other.feed is link.feed]
-        names = {stream.raw: stream.symbol for other in siblings for stream in other.streams.values()}
-        return [replace(want, symbol=names.setdefault(want.raw, want.symbol)) for want in wants]
-
-    def _unwant(self, link: Link, wants: list[Want], now: int) -> None:
-        for want in wants:
-            stream = link.drop(want)
-            if link.pair is not None:
-                link.pair.forget((want.channel, want.raw))
-            if stream is not None:
-                if stream.sync is not None:
-                    link.desk.answered(want.raw)
-                    stream.sync.fail("CLOSED", "unsubscribed")
-                self.judge.tell(stream.enter("CLOSED", "unsubscribed", now))
-        for line in link.lines:
-            if line.session is not None:
-                self._effects += line.session.unwant(wants, now)
 
     def ended(self, why: str, now: int) -> list[Gap]:
         """What each stream that was seeing would be blind to from here until `now`, for whoever knows that this pump went no further."""
@@ -364,10 +278,3 @@ class Pump:
         effects = self._effects[:]
         self._effects.clear()
         return effects
-
-
-def _check(link: Link, wants: list[Want]) -> None:
-    """Raise where the venue's dialect has no words for these: tried on a dialect that nobody needs."""
-    if not all(want.raw and want.symbol and want.channel.partition(".")[0] in link.dialect.channels for want in wants):
-        raise ValueError("expected wants with a symbol, of channels that the venue has")
-    link.fresh().subscribe(wants)
