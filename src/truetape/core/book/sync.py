@@ -208,7 +208,13 @@ class BookSync:
                 event.seq == self.seq
             ):  # the same state again (Bybit repeats its level-1 book): not news, and not a fault
                 self.counts.duplicates += 1
-            return event.seq != self.seq
+                return False
+            if event.prev != self.seq and not (self._numbers == "step" and event.seq == self.seq + 1):
+                # nobody asked for it (a venue that counts anew sends one): what came just before it may be lost
+                self.from_seq, self.to_seq = self.seq, event.seq
+                self.counts.sequence_gaps += 1
+                self.jumped = f"expected {self._expected()}, found a whole book with seq {event.seq}"
+            return True
         if self._in_order(event):
             return True
         if self.live:  # an old number: late or repeated, unless a second one follows it, when the venue counts anew
