@@ -117,6 +117,24 @@ def test_what_was_measured_outlives_the_connection_and_what_was_due_does_not() -
     assert one.state.offset_ns == 7_000_000, "an answer that nobody waits for says nothing"
 
 
+def test_an_answer_that_may_be_to_an_older_ping_measures_nothing() -> None:
+    """Application pongs do not say what they answer: where they take longer than the time between two pings, only the first can be told."""
+    one = watch(app=1)
+    for second in range(3):
+        one.asked(T0 + second * S)
+    one.answered(T0 + 3 * S, T0 + 3 * S)
+    assert one.state.rtt_ns == 3 * S
+    one.asked(T0 + 3 * S + 1)
+    one.answered(T0, T0 + 4 * S)
+    assert one.state.rtt_ns == 3 * S, "the second's answer, not the fourth's"
+    one.answered(T0, T0 + 5 * S)
+    one.answered(T0, T0 + 6 * S)
+    one.asked(T0 + 7 * S)
+    one.answered(T0, T0 + 7 * S + 5)
+    assert one.state.rtt_ns == 5, "one on its way: its answer"
+    assert one.state.app_pings.answered == one.state.app_pings.sent == 5
+
+
 def test_a_state_survives_its_checkpoint() -> None:
     one = watch(2, 2, 1, 10)
     one.beats(T0, T0 + 2 * S)

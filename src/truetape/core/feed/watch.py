@@ -65,7 +65,8 @@ class WatchState(Struct, array_like=True):
     pong: int = 0
     patience: int = 0  # no link is judged before
     patient_at: int = -1  # the last byte when patience was last granted: it is granted once for each silence
-    asked: int = 0  # when the application ping left that is not answered yet
+    asked: int = 0  # when the application ping left whose answer will be the next; 0 where that cannot be told
+    waiting: int = 0  # application pings that are not answered yet
     unsent: int = 0  # bytes that waited for the socket at the last ping
     stuck: int = 0  # since when none of them left; 0: they do
     rtt_ns: int = -1
@@ -139,13 +140,18 @@ class Watch:
     def answered(self, ts: int, now: int) -> None:
         """The venue answered our application ping; `ts` is its clock, 0 where it says none."""
         on = self.state
-        if not on.asked:
+        if not on.waiting:
             return
-        on.rtt_ns = now - on.asked
+        on.waiting -= 1
+        asked, on.asked = on.asked, 0
+        if not asked:  # several were on their way: which of them this answers is not said
+            pings = on.app_pings
+            pings.answer(pings.rows[max(0, len(pings.rows) - 1 - on.waiting)][0], 0)
+            return
+        on.rtt_ns = now - asked
         if ts:
             on.offset_ns = ts - (now - on.rtt_ns // 2)
-        self.state.app_pings.answer(on.asked, on.rtt_ns)
-        on.asked = 0
+        on.app_pings.answer(asked, on.rtt_ns)
 
     # -- time -----------------------------------------------------------------------------------------------------------
 
@@ -199,5 +205,8 @@ class Watch:
 
     def asked(self, now: int) -> None:
         """The application ping that was due has words, and leaves."""
-        self.state.asked = now
-        self.state.app_pings.left(now)
+        on = self.state
+        if not on.waiting:
+            on.asked = now
+        on.waiting += 1
+        on.app_pings.left(now)
