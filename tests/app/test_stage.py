@@ -5,12 +5,17 @@ import subprocess
 import sys
 from collections.abc import Callable
 from importlib.metadata import entry_points
+from pathlib import Path
 
 import pytest
 
+import truetape
 from conftest import ROOT
+from truetape.app import cert
 from truetape.app.config import ConfigError
 from truetape.app.stage import Stage
+
+from .conftest import all_live, until
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
 
@@ -73,3 +78,18 @@ def test_a_stage_pauses_breaks_and_ends() -> None:
         while sim.book("BTC-USDT", 3) == before:
             pass
     sim.stop()
+
+
+@pytest.mark.parametrize(("pins", "returns"), [((), True), (("first", "second"), True), (("first",), False)])
+async def test_a_swapped_certificate_is_met_by_its_pin_or_refused(pins: tuple[str, ...], returns: bool, tmp_path: Path) -> None:
+    with Stage("kraken", tls=str(tmp_path)) as sim:
+        held = [cert.pin(tmp_path, name) for name in pins]
+        async with truetape.open(sim.config(pins=held, backoff_first_s=0.1, backoff_max_s=0.2)) as gateway:
+            assert await gateway.ready()
+            sim.fault("cert-swap")
+            await until(gateway, lambda: not all_live(gateway))
+            if returns:
+                await until(gateway, lambda: all_live(gateway))
+                return
+            await until(gateway, lambda: "pin" in gateway.status()["connections"][0]["reason"])
+            assert not all_live(gateway)

@@ -135,6 +135,15 @@ def test_mute_after_ack_acknowledges_and_is_silent_until_asked_anew(name: str) -
 
 
 @pytest.mark.parametrize("name", list(ASKS))
+def test_a_muted_symbol_has_no_first_snapshot_either(name: str) -> None:
+    sim, answers = stream(name, "mute-symbol@0s:BTC-USDT=2")
+    raw = {"kraken": b"BTC/USDT", "binance": b"BTCUSDT", "tickdb": b"BTCUSDT"}[name]
+    heard = [frame for frame in answers + said(ticks(sim, 1.9), 1) if SAYS[name] in frame]
+    assert heard and not any(raw in frame for frame in heard)
+    assert any(raw in frame for frame in said(ticks(sim, 1, 2), 1) if SAYS[name] in frame)
+
+
+@pytest.mark.parametrize("name", list(ASKS))
 def test_never_ack_swallows_requests_and_answers_pings(name: str) -> None:
     sim, answers = stream(name, "never-ack@0s=2")
     assert not any(ACKS[name] in frame or SAYS[name] in frame for frame in answers)

@@ -19,7 +19,7 @@ from msgspec import Struct
 from truetape.app.config import parse as config
 from truetape.app.live import Closed, Gateway, Subscription
 from truetape.app.sim import VENUES, Options, Simulator, counterpart
-from truetape.core.sim.faults import KNOWN, inapplicable, parse
+from truetape.core.sim.faults import KNOWN, OF_FRAMES, inapplicable, parse
 from truetape.core.sim.market import Market
 from truetape.core.sim.oracle import Oracle
 from truetape.core.sim.venue import Missed
@@ -243,7 +243,7 @@ class Rehearsal:
             verdict, ok = "NOT LIVE, AND SILENT", False
         elif unlive:
             verdict, ok = f"not LIVE and says why: {unlive[0].state}: {unlive[0].reason}", True
-        elif accounted < len(missed) and evidence != "none":
+        elif accounted < len(missed) and not (evidence == "none" and self.fault in OF_FRAMES):
             verdict, ok = f"LIVE, BUT {len(missed) - accounted} LOST WITHOUT A GAP", False
         elif recovered is None:
             verdict, ok = "unharmed" if self.detected is None else "recovered", True

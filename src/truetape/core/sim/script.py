@@ -73,9 +73,13 @@ class Script:
                 del self._muted[symbol]
         return fired
 
+    def mutes(self, names: tuple[str, ...]) -> bool:
+        """Whether nothing is said of a symbol."""
+        return "" in self._muted or any(name in self._muted for name in names)
+
     def spoil(self, client: int, names: tuple[str, ...], frames: list[Native]) -> list[Native]:
         """What becomes of the frames of one symbol for one client; `names` are the symbol's spellings, the venue's own first."""
-        if "" in self._muted or any(name in self._muted for name in names):
+        if self.mutes(names):
             self.lost += sum(frame[0] == "book" for frame in frames)
             return []
         left: list[Native] = []

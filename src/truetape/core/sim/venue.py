@@ -140,8 +140,8 @@ class Venue:
         before: Answer | None = None
         for answer in answers:
             if isinstance(answer, bytes):
-                data_of_it = isinstance(before, Subscribed) and b'"success":' not in answer
-                if not (data_of_it and isinstance(before, Subscribed) and before.raw in client.dead):
+                of_it = before.raw if isinstance(before, Subscribed) and b'"success":' not in answer else ""
+                if not of_it or not (of_it in client.dead or self.script.mutes(self._names(of_it))):
                     frames.append(answer)
             elif isinstance(answer, Subscribed):
                 client.told[answer.raw] = None
@@ -257,7 +257,10 @@ class Venue:
         """What the faults let through of one symbol's frames for one client."""
         if raw in client.dead or client.frozen:
             return []
-        return self.script.spoil(client.number, (raw, self.market.listed[raw].instrument.symbol), frames)
+        return self.script.spoil(client.number, self._names(raw), frames)
+
+    def _names(self, raw: str) -> tuple[str, str]:
+        return raw, self.market.listed[raw].instrument.symbol
 
     def _miss(self, now: int, raw: str, seq: int) -> None:
         if self.missed is not None:
