@@ -11,11 +11,10 @@ import pytest
 
 import truetape
 from conftest import ROOT
+from tests.app.conftest import all_live, until
 from truetape.app import cert
 from truetape.app.config import ConfigError
 from truetape.app.stage import Stage
-
-from .conftest import all_live, until
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
 
@@ -81,7 +80,9 @@ def test_a_stage_pauses_breaks_and_ends() -> None:
 
 
 @pytest.mark.parametrize(("pins", "returns"), [((), True), (("first", "second"), True), (("first",), False)])
-async def test_a_swapped_certificate_is_met_by_its_pin_or_refused(pins: tuple[str, ...], returns: bool, tmp_path: Path) -> None:
+async def test_a_swapped_certificate_is_met_by_its_pin_or_refused(
+    pins: tuple[str, ...], returns: bool, tmp_path: Path
+) -> None:
     with Stage("kraken", tls=str(tmp_path)) as sim:
         held = [cert.pin(tmp_path, name) for name in pins]
         async with truetape.open(sim.config(pins=held, backoff_first_s=0.1, backoff_max_s=0.2)) as gateway:
