@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hmac
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -12,12 +14,16 @@ from typing import Any
 import msgspec
 import pytest
 import websockets
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from websockets.asyncio.client import ClientConnection, connect
 
 import truetape
 from truetape.app.config import ConfigError
 from truetape.app.live import Gateway
 from truetape.app.sim import Options, Simulator
+from truetape.io.clock import now as clock
+from truetape.io.serve.tokens import Keyring
 
 WITHIN = 10.0
 
@@ -186,6 +192,178 @@ async def test_at_the_end_clients_are_told_to_come_back() -> None:
     with pytest.raises(websockets.ConnectionClosed):
         await said(client)
     assert client.close_code == 4000
+
+
+SECRET = "0123456789abcdef0123456789abcdef-and-more"
+
+
+@asynccontextmanager
+async def guarded(tmp_path: Path, **serve: Any) -> AsyncIterator[tuple[Simulator, Gateway, Keyring]]:
+    """A service that asks for tokens of two keys, and the keys."""
+    secret = tmp_path / "secret"
+    secret.write_text(SECRET)
+    made = Ed25519PrivateKey.generate()
+    private, public = tmp_path / "private.pem", tmp_path / "public.pem"
+    private.write_bytes(made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    public.write_bytes(made.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    keys = [
+        {"id": "old", "secret": f"file:{secret}"},
+        {"id": "new", "alg": "EdDSA", "public": f"file:{public}", "private": f"file:{private}"},
+    ]
+    async with served(keys=keys, revoked_file=str(tmp_path / "revoked.txt"), **serve) as (sim, gateway):
+        assert gateway.service is not None
+        assert gateway.service.keyring is not None
+        yield sim, gateway, gateway.service.keyring
+
+
+def token(keys: Keyring, *allow: str, key: str = "", role: Any = "reader", life_s: float = 60) -> str:
+    return keys.issue("bob", role, allow or ("*",), clock() + round(life_s * 1e9), clock(), key)[0]
+
+
+async def ends_with(client: ClientConnection, code: int) -> None:
+    with pytest.raises(websockets.ConnectionClosed):
+        while True:
+            await said(client)
+    assert client.close_code == code
+
+
+@pytest.mark.parametrize("key", ["old", "new"])
+async def test_a_token_in_the_header_or_in_the_first_message_opens(tmp_path: Path, key: str) -> None:
+    async with guarded(tmp_path) as (_, gateway, keys):
+        header = {"Authorization": f"Bearer {token(keys, key=key)}"}
+        async with connect(address(gateway), additional_headers=header) as client:
+            assert (await said(client))["token"] == "none"
+        async with connect(address(gateway)) as client:
+            assert (await said(client))["token"] == "required"
+            await ask(client, type="authenticate", token=token(keys, "kraken:BTC-USDT", key=key))
+            answer = await said(client)
+            assert (answer["type"], answer["name"], answer["allow"]) == ("authenticated", "bob", ["kraken:BTC-USDT"])
+
+
+async def test_a_token_entitles_to_its_patterns_and_to_nothing_else(tmp_path: Path) -> None:
+    async with guarded(tmp_path) as (_, gateway, keys), connect(address(gateway)) as client:
+        await said(client)
+        await ask(client, type="authenticate", token=token(keys, "kraken:BTC-USDT/trade"))
+        await said(client)
+        for id_, (symbols, channels) in enumerate(
+            [
+                (["kraken:ETH-USDT"], ["trade"]),
+                (["kraken:BTC-USDT"], ["book"]),
+                (["kraken:*"], ["trade"]),
+                (["*"], ["trade"]),
+            ]
+        ):
+            await ask(client, type="subscribe", id=id_, symbols=symbols, channels=channels)
+            answer = await said(client)
+            assert (answer["type"], answer["reason"], answer["id"]) == ("error", "forbidden", id_)
+        await ask(client, type="subscribe", id=9, symbols=["kraken:BTC-USDT"], channels=["trade"])
+        assert (await said(client))["type"] == "subscribed"
+
+
+async def test_forged_tokens_are_refused(tmp_path: Path) -> None:
+    async with guarded(tmp_path) as (_, gateway, keys):
+        public = (tmp_path / "public.pem").read_text()
+        body = {"iss": "truetape", "sub": "eve", "role": "admin", "allow": ["*"], "exp": 2**32, "jti": "1"}
+
+        def made(header: dict[str, str], signature: Callable[[bytes], bytes]) -> str:
+            parts = [base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=") for part in (header, body)]
+            text = b".".join(parts)
+            return (text + b"." + base64.urlsafe_b64encode(signature(text)).rstrip(b"=")).decode()
+
+        def mac(secret: str) -> Callable[[bytes], bytes]:
+            return lambda text: hmac.digest(secret.encode(), text, "sha256")
+
+        good = token(keys)
+        forged = [
+            made({"alg": "none", "kid": "old"}, lambda _: b""),
+            made({"alg": "None", "kid": "old"}, lambda _: b""),
+            made({"alg": "HS256", "kid": "new"}, mac(public)),  # the public key taken for a secret
+            made({"alg": "HS256", "kid": "../../dev/null"}, mac("")),
+            made({"alg": "HS256"}, mac(SECRET)),
+            made({"alg": "HS256", "kid": "old"}, mac("guess")),
+            good[:-4] + ("AAAA" if good[-4:] != "AAAA" else "BBBB"),
+            "", "a.b.c", "x" * 5000,
+        ]  # fmt: skip
+        for text in forged:
+            async with connect(address(gateway)) as client:
+                await said(client)
+                await ask(client, type="authenticate", token=text)
+                assert (await said(client))["reason"] == "bad_token"
+                await ends_with(client, 4501)
+        async with connect(address(gateway)) as client:
+            await said(client)
+            await ask(client, type="authenticate", token=made({"alg": "HS256", "kid": "old"}, mac(SECRET)))
+            assert (await said(client))["type"] == "authenticated", "the same body with a true signature"
+
+
+async def test_without_a_token_in_time_the_door_closes(tmp_path: Path) -> None:
+    async with guarded(tmp_path, limits={"authenticate_within_s": 0.3}) as (_, gateway, _keys):
+        async with connect(address(gateway)) as client:
+            await ends_with(client, 4500)
+        async with connect(address(gateway)) as client:
+            await said(client)
+            await ask(client, type="subscribe", id=1, symbols=["*"])
+            await ends_with(client, 4500)
+
+
+async def test_expiry_and_revocation_reach_clients_that_are_connected(tmp_path: Path) -> None:
+    async with guarded(tmp_path) as (_, gateway, keys):
+        async with connect(address(gateway)) as client:
+            await said(client)
+            await ask(client, type="authenticate", token=token(keys, life_s=2))
+            began = clock()
+            await ends_with(client, 4502)
+            assert clock() - began < 5e9
+        async with connect(address(gateway)) as client:
+            await said(client)
+            text, number = keys.issue("bob", "reader", ["*"], clock() + 10**12, clock())
+            await ask(client, type="authenticate", token=text)
+            assert (await said(client))["type"] == "authenticated"
+            (tmp_path / "revoked.txt").write_text(f"{number}  # bob left\n")
+            began = clock()
+            await ends_with(client, 4503)
+            assert clock() - began < 5e9
+        async with connect(address(gateway)) as client:
+            await said(client)
+            await ask(client, type="authenticate", token=text)
+            await ends_with(client, 4503)
+
+
+async def test_a_token_in_the_address_is_taken_only_where_the_config_says_so(tmp_path: Path) -> None:
+    async with guarded(tmp_path) as (_, gateway, keys):
+        with pytest.raises(websockets.InvalidStatus, match="400"):
+            await connect(f"{address(gateway)}?token={token(keys)}")
+    async with (
+        guarded(tmp_path, token_in_url=True) as (_, gateway, keys),
+        connect(f"{address(gateway)}?token={token(keys)}") as client,
+    ):
+        assert (await said(client))["token"] == "none"
+
+
+ORIGINS = [
+    "null", "", "https://evil.example", "https://desk.example.evil.com", "https://evil-desk.example", "https://desk.example:444",
+    "http://desk.example", "https://DESK.example", "https://desk.example/", "https://desk.example@evil.com", "https://user@desk.example",
+    "https://sub.desk.example", "https://desk.example.", "https://dеsk.example", "https://desk%2eexample", "file://", "desk.example",
+    "https://desk.example evil", "https://desk.example,https://evil.example", "HTTPS://desk.example", "https:/desk.example",
+    "https://desk.example\\@evil.com", "https://desk.example#", "https://desk.example?", "data:text/html,x",
+]  # fmt: skip
+
+
+async def test_hostile_origins_are_refused_and_the_listed_one_is_not() -> None:
+    async with served(origins=["https://desk.example"]) as (_, gateway):
+        assert gateway.service is not None
+        for origin in ORIGINS:
+            reader, writer = await asyncio.open_connection("127.0.0.1", gateway.service.port)
+            writer.write(
+                f"GET /v1/stream HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+                f"Sec-WebSocket-Key: {base64.b64encode(bytes(16)).decode()}\r\nOrigin: {origin}\r\n\r\n".encode()
+            )
+            async with asyncio.timeout(WITHIN):
+                status = (await reader.readline()).split()[1:2]
+            assert status != [b"101"], origin
+            writer.close()
+        async with connect(address(gateway), origin="https://desk.example") as client:  # type: ignore[arg-type]
+            assert (await said(client))["type"] == "hello"
 
 
 async def test_a_gateway_does_not_listen_beyond_this_machine_unless_told_in_words() -> None:

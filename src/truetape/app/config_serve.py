@@ -34,6 +34,16 @@ class LimitsConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     authenticate_within_s: Annotated[float, Meta(gt=0, le=60)] = 5.0
 
 
+class KeyConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A key for tokens: HS256 needs `secret`, EdDSA `public` to check tokens and `private` to issue them; references, never values."""
+
+    id: Annotated[str, Meta(min_length=1, max_length=64)]
+    alg: Literal["HS256", "EdDSA"] = "HS256"
+    secret: str = ""
+    public: str = ""
+    private: str = ""
+
+
 class ServeConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The downstream service: WebSocket and GET on one port, and a Unix socket for local clients. Without this table: none."""
 
@@ -46,4 +56,7 @@ class ServeConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     history: Annotated[int, Meta(ge=0, le=100_000)] = 300
     linger_s: Seconds = 300.0
     coalesce_ms: Annotated[float, Meta(ge=0, le=1000)] = 0
+    keys: list[KeyConfig] = []
+    revoked_file: str = "run/revoked.txt"
+    token_in_url: bool = False
     accept_risk: Literal["", "no TLS", "no tokens", "no TLS and no tokens"] = ""

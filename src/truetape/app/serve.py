@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+from urllib.parse import parse_qsl
 
 import truetape
 from truetape.app.config import ConfigError
 from truetape.app.config_serve import ServeConfig
+from truetape.app.keyring import keyring
 from truetape.app.pages import OPERATORS, TEXT, Pages
 from truetape.app.visit import Visit
 from truetape.app.wants import Asked
@@ -34,6 +36,7 @@ from truetape.io.serve.client import Client, Pipe
 from truetape.io.serve.gateway import Answer, Request, listen
 from truetape.io.serve.hall import Hall
 from truetape.io.serve.sidecar import Sidecar
+from truetape.io.serve.tokens import Revoked
 from truetape.model.wire import JSON, MSGPACK, Subscribe
 
 if TYPE_CHECKING:
@@ -55,7 +58,9 @@ class Service:
         self.gateway = gateway
         self.how = how
         limits = how.limits
-        self.keyring: Callable[[str, int], Claims] | None = None
+        self.keyring = keyring(how)
+        self.revoked = Revoked(Path(how.revoked_file))
+        self.revoked.look()
         self.rules = self._rules(epoch)
         self.frames = Frames()
         self.histories = Histories(gateway.pump.router, how.history, round(how.linger_s * SECOND))
@@ -72,6 +77,7 @@ class Service:
         self._by_peer: dict[Peer, Client] = {}
         self._numbers = 0
         self._swept = 0
+        self._looked = 0
         self._server: asyncio.Server | None = None
         self._sidecar: Sidecar | None = None
         self._empty = asyncio.Event()
@@ -90,7 +96,6 @@ class Service:
     async def start(self) -> None:
         """Listen. Raises ConfigError."""
         how = self.how
-        self.rules = self._rules(self.rules.epoch)
         _refuse_exposure(how, tokens=self.rules.tokens)
         try:
             self._server = await listen(self, how.host, how.port, _tls(how))
@@ -130,6 +135,13 @@ class Service:
         self.hall.stop()
 
     def _beat(self, now: int) -> None:
+        if self.keyring is not None and now - self._looked >= SECOND:
+            self._looked = now
+            if self.revoked.look():
+                for client in list(self.hall.clients):
+                    claims = client.peer.claims
+                    if claims is not None and claims.id in self.revoked.ids:
+                        client.say(client.peer.end("revoked", f"the token of {claims.name} was revoked", now))
         if now - self._swept >= SWEEP_EVERY:
             self._swept = now
             used: dict[Key, None] = {key: None for box in self._asked for key in box.topics}
@@ -171,9 +183,14 @@ class Service:
         if self.how.limits.connections and len(self.hall.clients) >= self.how.limits.connections:
             return Answer(503, b"too many connections\n", {**TEXT, "Retry-After": "5"})
         claims = None
-        if self.rules.tokens and "authorization" in request.headers:
+        url_token = dict(parse_qsl(request.query)).get("token", "")
+        if url_token and not self.how.token_in_url:
+            return self._no(
+                400, "expected no token in the address; send it in the Authorization header, or authenticate first"
+            )
+        if self.rules.tokens and ("authorization" in request.headers or url_token):
             try:
-                claims = self.claims(_bearer(request.headers), clock())
+                claims = self.claims(url_token or _bearer(request.headers), clock())
             except Refused as error:
                 return self._no(401, str(error))
         return Visit(self, chosen, claims)
@@ -240,7 +257,10 @@ class Service:
         """What a token grants. Raises Refused."""
         if self.keyring is None:
             raise Refused("bad_token", "this gateway asks for no token")
-        return self.keyring(token, now)
+        claims = self.keyring.claims(token, now)
+        if claims.id in self.revoked.ids:
+            raise Refused("revoked", f"the token of {claims.name} was revoked")
+        return claims
 
     def subscribe(self, peer: Peer, asked: Subscribe, now: int) -> ClientBox:
         """A box that is filled from now on. Raises Refused."""

@@ -219,6 +219,56 @@ def simtest(
     raise typer.Exit(room.simtest(seeds, start, processes, json))
 
 
+token_app = typer.Typer(
+    no_args_is_help=True, help="Tokens for downstream clients, signed with the keys of a configuration."
+)
+app.add_typer(token_app, name="token")
+
+Config = Annotated[Path, typer.Option(help="the gateway's TOML file, with [[serve.keys]]")]
+A_TOKEN = typer.Argument(help="the token; `-` reads it from standard input")
+
+
+def _token(text: str) -> str:
+    return sys.stdin.readline().strip() if text == "-" else text
+
+
+@token_app.command("issue")
+def token_issue(
+    name: Annotated[str, typer.Argument(help="who it is for")],
+    more: Annotated[
+        list[str] | None, typer.Argument(metavar="[PATTERN]...", help="further patterns of --allow")
+    ] = None,
+    config: Config = Path("gateway.toml"),
+    role: Annotated[str, typer.Option(help="reader, trader, ops or admin")] = "reader",
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(help="what it may read, such as kraken:BTC-USD or *:ETH-USD/trade; again for more"),
+    ] = None,
+    ttl: Annotated[str, typer.Option(help="how long it is valid: 90s, 15m, 12h, 30d")] = "30d",
+    key: Annotated[str, typer.Option(help="the id of the key to sign with; without it the first that can")] = "",
+) -> None:
+    """Print a new token."""
+    from truetape.app.cli import token as room
+
+    raise typer.Exit(room.issue(config, name, role, [*(allow or []), *(more or [])] or ["*"], ttl, key))
+
+
+@token_app.command("inspect")
+def token_inspect(token: Annotated[str, A_TOKEN], config: Config = Path("gateway.toml"), json: AsJson = False) -> None:
+    """What a token grants; exit 1 where it would be refused."""
+    from truetape.app.cli import token as room
+
+    raise typer.Exit(room.inspect(config, _token(token), json))
+
+
+@token_app.command("revoke")
+def token_revoke(token: Annotated[str, A_TOKEN], config: Config = Path("gateway.toml")) -> None:
+    """Take a token back, given itself or its id."""
+    from truetape.app.cli import token as room
+
+    raise typer.Exit(room.revoke(config, _token(token)))
+
+
 def main() -> None:
     """The entry point: known errors are one line on stderr, never a traceback."""
     from truetape.app.cli.errors import EXPECTED, explain
