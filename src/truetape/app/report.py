@@ -59,6 +59,7 @@ def gaps(found: Iterable[Gap]) -> list[dict[str, Any]]:
             "unit": "seq" if numbered else "ns",
             "reason": gap.reason,
             "recovered": gap.recovered,
+            "healed": gap.healed,
         }
     return list(rows.values())
 

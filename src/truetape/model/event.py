@@ -125,7 +125,8 @@ class Gap(Struct, frozen=True, gc=False, tag_field="kind", tag="gap", omit_defau
 
     `from_seq`/`to_seq` are the venue's numbers (the last good one, the first one after) where it numbers its messages, else -1;
     `from_ts`/`to_ts` our receive times in ns. A gap is published when it is found (`recovered` false) and once more, with the
-    same beginning, when a snapshot or REST healed it (`recovered` true).
+    same beginning, when the stream sees again. `recovered` is true where nothing is missing any more; `healed` says by what: `snapshot` (a whole
+    book in the stream), `rest` (one that was fetched), empty where data simply went on.
     """
 
     venue: str
@@ -139,6 +140,7 @@ class Gap(Struct, frozen=True, gc=False, tag_field="kind", tag="gap", omit_defau
     from_seq: int = -1
     to_seq: int = -1
     recovered: bool = False
+    healed: str = ""
 
 
 class Lagged(Struct, frozen=True, gc=False, tag_field="kind", tag="lagged", omit_defaults=True):

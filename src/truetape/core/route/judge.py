@@ -199,14 +199,15 @@ class Judge:
         to_seq: int = -1,
         *,
         recovered: bool,
+        healed: str = "",
     ) -> None:
         venue, symbol, raw, channel = stream.venue, stream.symbol, stream.raw, stream.channel
-        gap = Gap(venue, symbol, raw, now, channel, from_ts, now, reason, from_seq, to_seq, recovered)
+        gap = Gap(venue, symbol, raw, now, channel, from_ts, now, reason, from_seq, to_seq, recovered, healed)
         self.gaps.append(gap)
         self.tell(gap)
 
     def seeing(self, stream: Stream, now: int, *, recovered: bool) -> None:
-        """A stream that was blind sees again: where the blindness ended, and whether a snapshot healed it."""
+        """A stream that was blind sees again: where the blindness ended, and what healed it."""
         if stream.spells >= SPELLS_MAX and stream.state == "STALE":
             stream.unlearn()
         if stream.blind is None:
@@ -214,7 +215,10 @@ class Judge:
         from_ts, from_seq, reason = stream.blind
         stream.blind = None
         seq = stream.sync.seq if stream.sync is not None else -1
-        self._gap(stream, now, from_ts, reason, from_seq, seq, recovered=recovered)
+        went_on = stream.state == "STALE" and reason == "stale"  # it was late, and nothing is missing
+        way = stream.sync.rule.snapshot if stream.sync is not None and recovered else ""
+        healed = "" if not way or (went_on and way != "whole") else "rest" if way == "rest" else "snapshot"
+        self._gap(stream, now, from_ts, reason, from_seq, seq, recovered=recovered, healed=healed)
 
     def _accepted(self, link: Link, event: Accepted, now: int) -> None:
         for channel, raw in event.pairs:
