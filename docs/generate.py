@@ -18,6 +18,8 @@ from truetape.app.cli.main import app
 from truetape.app.live import Gateway
 from truetape.core.route.modes import conflate, drop_oldest
 from truetape.io.obs import log
+from truetape.model.reason import REASONS
+from truetape.venues._tickdb import REASONS as TICKDB
 
 HERE = Path(__file__).parent
 PICTURE_AFTER_S = 6.0
@@ -71,6 +73,29 @@ def cli_page() -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def reasons_page() -> str:
+    """`docs/reasons.md`: what can happen, and the one remedy for each."""
+    rows = [
+        "# Reasons",
+        "",
+        "Every end, refusal and doubt has one of these names, in `reason` of statuses and gaps, and one remedy. See [recovery](recovery.md).",
+        "",
+        "| reason | remedy | at least | what it means |",
+        "|---|---|---|---|",
+    ]
+    for row in REASONS.values():
+        least = f"{row.wait_s:g} s" if row.wait_s else ""
+        rows += [f"| `{row.name}` | `{row.remedy}` | {least} | {row.text} |"]
+    rows += [
+        "",
+        "TickDB's codes (frames, close codes from 3000 on, texts of close frames, bodies of HTTP answers):",
+        "",
+    ]
+    rows += ["| code | reason | remedy |", "|---|---|---|"]
+    rows += [f"| {code} | `{name}` | `{REASONS[name].remedy}` |" for code, name in sorted(TICKDB.items())]
+    return "\n".join(rows) + "\n"
+
+
 async def picture() -> str:
     """Run the demo's venues and gateway for some seconds; its screen as SVG, without fonts from elsewhere."""
     processes, venues = [], []
@@ -116,6 +141,7 @@ def faults_page() -> str:
 def main() -> None:
     """Write the pages; `--picture` also runs the demo for the picture, `--faults` the rehearsals for their table."""
     (HERE / "config.md").write_text(config_page(), encoding="utf-8")
+    (HERE / "reasons.md").write_text(reasons_page(), encoding="utf-8")
     (HERE / "cli.md").write_text(cli_page(), encoding="utf-8")
     if "--faults" in sys.argv:
         (HERE / "faults.md").write_text(faults_page(), encoding="utf-8")

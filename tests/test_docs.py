@@ -16,6 +16,10 @@ def test_the_command_page_is_fresh() -> None:
     assert (HERE / "cli.md").read_text(encoding="utf-8") == generate.cli_page(), "stale: run make docs"
 
 
+def test_the_page_of_reasons_is_fresh() -> None:
+    assert (HERE / "reasons.md").read_text(encoding="utf-8") == generate.reasons_page(), "stale: run make docs"
+
+
 def test_every_page_that_the_readme_names_is_there() -> None:
 
     text = (HERE.parent / "README.md").read_text(encoding="utf-8")

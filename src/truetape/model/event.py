@@ -125,8 +125,8 @@ class Gap(Struct, frozen=True, gc=False, tag_field="kind", tag="gap", omit_defau
 
     `from_seq`/`to_seq` are the venue's numbers (the last good one, the first one after) where it numbers its messages, else -1;
     `from_ts`/`to_ts` our receive times in ns. A gap is published when it is found (`recovered` false) and once more, with the
-    same beginning, when the stream sees again. `recovered` is true where nothing is missing any more; `healed` says by what: `snapshot` (a whole
-    book in the stream), `rest` (one that was fetched), empty where data simply went on.
+    same beginning, when the stream sees again. `recovered`: nothing is missing any more; `healed` says by what:
+    `snapshot` (a whole book in the stream), `rest` (one that was fetched), empty where data simply went on.
     """
 
     venue: str
