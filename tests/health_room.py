@@ -24,12 +24,12 @@ CALM = Timing(ping_every_s=0, app_ping_every_s=0, dead_after_s=0, ack_within_s=0
 class Room:
     """A pump with one Kraken connection, driven by its deadlines, and all that a consumer of everything is told."""
 
-    def __init__(self, *wants: Want, timing: Timing = CALM) -> None:
+    def __init__(self, *wants: Want, timing: Timing = CALM, market: str = "") -> None:
         kind = dialect("kraken")
         self.router = Router()
         self.box = Mailbox("all", drop_oldest, 100_000)
         self.router.subscribe(self.box, [("trade", "*", "*"), ("book_delta", "*", "*")])
-        feed = Feed("k", "kraken", "kraken", kind, "ws://k", "", wants, Names(kind, "ws://k"), timing)
+        feed = Feed("k", "kraken", "kraken", kind, "ws://k", "", wants, Names(kind, "ws://k"), timing, market=market)
         self.pump = Pump([feed], router=self.router, now=T0)
         self.now = T0
         self.pump.start(T0)

@@ -29,14 +29,13 @@ def test_a_hundred_symbols_that_trade_once_an_hour_raise_no_alarm_in_a_day(seed:
     wants = symbols(100)
     room = Room(*wants).open()
     at, number = 0.0, 0
+    states: dict[str, int] = {}
     while (at := at + random.expovariate(100 / HOUR)) < 24 * HOUR:
         room.until(at)
         number += 1
         room.trade(number, random.choice(wants).raw)
-    states: dict[str, int] = {}
-    for event in room.told():
-        if isinstance(event, Status) and event.channel:
-            states[event.state] = states.get(event.state, 0) + 1
+        for _, state, _ in room.statuses():
+            states[state] = states.get(state, 0) + 1
     assert set(states) == {"LIVE", "QUIET"} and room.gaps() == []
     assert states["QUIET"] < 100 * 10, "less than one in two hours for each symbol"
 

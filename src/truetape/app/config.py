@@ -68,6 +68,7 @@ class FeedConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     subscriptions_max: Count = 0
     rates: str = ""
     lines: Annotated[int, Meta(ge=1, le=2)] = 1
+    market: str = ""
     line_urls: list[str] = []
 
 

@@ -36,6 +36,7 @@ class KeptFeed(Struct, frozen=True):
     line_urls: tuple[str, ...] = ()
     credential: str = ""
     alternates: tuple[str, ...] = ()
+    market: str = ""
 
 
 def encode_feeds(feeds: Sequence[Feed]) -> bytes:
@@ -44,7 +45,7 @@ def encode_feeds(feeds: Sequence[Feed]) -> bytes:
         KeptFeed(
             feed.name, feed.label, feed.venue, feed.url, feed.rest_url, feed.wants, dict(feed.names), feed.timing, feed.by_url,
             feed.per_connection, feed.depth, feed.plan, feed.connections, feed.subscriptions_max, feed.parts, feed.lines, feed.line_urls,
-            feed.credential, feed.alternates,
+            feed.credential, feed.alternates, feed.market,
         )
         for feed in feeds
     ]  # fmt: skip
@@ -61,7 +62,7 @@ def decode_feeds(config: bytes) -> list[Feed]:
             Feed(
                 row.name, row.label, row.venue, kind, row.url, row.rest_url, row.wants, names, row.timing, row.by_url,
                 row.per_connection, row.depth, row.plan, row.connections, row.subscriptions_max, row.parts, row.lines, row.line_urls,
-                row.credential, row.alternates,
+                row.credential, row.alternates, market=row.market,
             )
         )  # fmt: skip
     return feeds

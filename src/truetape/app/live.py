@@ -20,6 +20,7 @@ import truetape
 from truetape.app import calm, secrets, tls
 from truetape.app.config import Config, ConfigError, FeedConfig, JournalConfig, load, parse
 from truetape.app.header import encode_feeds
+from truetape.app.hours import MarketHours
 from truetape.app.keys import Keys, order
 from truetape.app.pulse import Pulse
 from truetape.app.serve import Service
@@ -63,6 +64,7 @@ class Gateway:
         self.journal: Journal | None = None
         self.service: Service | None = None
         self.boxes: dict[Mailbox, list[Asked]] = {}
+        self.hours = MarketHours(self)
         self.started = clock()
         self._by_name = {feed.name: feed for feed in self.feeds}
         self._keys = Keys()
@@ -134,13 +136,14 @@ class Gateway:
         self.pulse.begin(self._loop)
         self._group = asyncio.TaskGroup()
         await self._group.__aenter__()
-        self._group.create_task(self._drive())
+        self._group.create_task(self._drive(self._group.create_task(self.hours.keep())))
 
-    async def _drive(self) -> None:
+    async def _drive(self, hours: asyncio.Task[None]) -> None:
         """Run the driver; when it ends, however that is, nobody is left waiting."""
         try:
             await self.driver.run()
         finally:
+            hours.cancel()
             for box in list(self.boxes):
                 self.release(box, "the gateway was closed")
 

@@ -40,6 +40,7 @@ def status(gateway: Gateway) -> dict[str, Any]:
         ],
         "journal": msgspec.to_builtins(gateway.journal.status()) if gateway.journal is not None else None,
         **gateway.pulse.report(),
+        "markets": gateway.hours.report(),
         "refused_commands": gateway.pump.refused,
         "cpu_s": round(cpu_s(), 3),
         "clock_drift_ms": round(drift_ns() / MS, 3),

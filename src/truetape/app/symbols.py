@@ -96,6 +96,7 @@ def resolve_feed(feed: FeedConfig, listed: Sequence[Instrument] = (), measured: 
         feed.name, feed.label or kind.name, feed.venue, kind, url, feed.rest_url or kind.rest_url, tuple(asked), names, timing(feed),
         feed.subscribe == "url", feed.symbols_per_connection, feed.depth, feed.plan, feed.connections, feed.subscriptions_max,
         (), feed.lines, tuple(feed.line_urls), credential=feed.secret, alternates=tuple(feed.alternates),
+        market=feed.market,
     )  # fmt: skip
     try:
         rates = measured if measured is not None else read(Path(feed.rates)) if feed.rates else {}

@@ -221,6 +221,17 @@ def levels(rows: Sequence[LooseLevel]) -> list[Level]:
     return found
 
 
+CURRENCIES = ("AUD", "CAD", "CHF", "CNH", "EUR", "GBP", "HKD", "JPY", "NZD", "SGD", "USD", "XAG", "XAU", "XPD", "XPT")
+
+
+def market_of(raw: str) -> str:
+    """Whose hours a symbol keeps: `AAPL.US` -> `US`, `EURUSD` and `XAUUSD` -> `FX`; crypto, and whatever this does not know, is always open."""
+    tail = raw.rpartition(".")[2]
+    if tail != raw and tail in MARKETS:
+        return tail
+    return "FX" if len(raw) == 6 and raw[:3] in CURRENCIES and raw[3:] in CURRENCIES else ""
+
+
 def canonical(raw: str) -> str:
     """`BTCUSDT` -> `BTC-USDT`; stocks, forex, metals, indices and futures keep their spelling."""
     for quote in STABLE if raw.isalnum() else ():

@@ -71,6 +71,11 @@ class Dialect:
         self.memory = _Memory()
 
     @staticmethod
+    def market_of(raw: str) -> str:
+        """Whose hours a symbol keeps: US HK SZ SH by its ending, FX; empty: always open."""
+        return wire.market_of(raw)
+
+    @staticmethod
     def canonical(raw: str, url: str) -> str:
         """`BTCUSDT` -> `BTC-USDT`; stocks, forex, metals, indices and futures keep their spelling."""
         return wire.canonical(raw)

@@ -87,6 +87,11 @@ class Dialect:
         self.memory = _Memory()
 
     @staticmethod
+    def market_of(raw: str) -> str:
+        """Whose hours a symbol keeps: US HK SZ SH by its ending, FX; empty: always open."""
+        return wire.market_of(raw)
+
+    @staticmethod
     def canonical(raw: str, url: str) -> str:
         """`BTCUSDT` -> `BTC-USDT`; all else keeps its spelling."""
         return wire.canonical(raw)

@@ -45,6 +45,7 @@ MEANING = {
     "dial_s": "TCP and TLS",
     "close_s": "what could not be said by then is dropped with the socket",
     "messages_per_s": "what we send at most; unset: the venue's limit; 0: no limit",
+    "market": "whose hours the symbols keep: US HK SH SZ FX, an ISO 10383 code, or always; unset: as the venue file says",
     "connections": "spread the symbols over so many, and never more; 0: as few as the limits allow",
     "symbols_per_connection": "0: 500, or what the venue's limits leave",
     "subscriptions_max": "of the whole feed; 0: what venue and plan allow",

@@ -22,6 +22,14 @@ class Table(Struct, frozen=True, forbid_unknown_fields=True):
     spans: list[tuple[int, int]]
 
 
+def market_of(named: str, dialect: type, raw: str) -> str:
+    """The market whose hours a symbol keeps: what the feed says (`always`: none), else what the venue file does; empty: always open."""
+    if named:
+        return "" if named == "always" else named
+    rule = getattr(dialect, "market_of", None)
+    return str(rule(raw)) if rule is not None else ""
+
+
 class Hours:
     """One market's present table; streams hold on to this, and a new table replaces the old one inside."""
 

@@ -60,6 +60,7 @@ class Feed(Struct, frozen=True):
     line_urls: tuple[str, ...] = ()
     credential: str = ""  # the secret's reference, never its value: connections that share it share its fate
     alternates: tuple[str, ...] = ()  # other addresses of the same venue, dialed while `url` fails
+    market: str = ""
 
 
 class Allowed(Struct, frozen=True):

@@ -13,6 +13,7 @@ from truetape.core.feed.circuit import Circuit
 from truetape.core.feed.desk import DeskState
 from truetape.core.feed.due import SessionState
 from truetape.core.feed.health import StreamState
+from truetape.core.feed.hours import Hours, Table
 from truetape.core.feed.venue import Endpoint, Want
 from truetape.core.route.link import Link, Vigil, VigilState
 from truetape.core.route.pair import PairState
@@ -46,6 +47,7 @@ class PumpState(Struct, array_like=True):
     links: list[LinkState]
     pairs: list[PairState] = []
     circuits: dict[str, list[Circuit]] = {}
+    hours: list[Table] = []
 
 
 _ENCODE = msgspec.msgpack.Encoder().encode
@@ -84,6 +86,7 @@ def save(pump: Pump) -> bytes:
             links,
             [pair.save() for pair in pump.pairs],
             {name: circuits.save() for name, circuits in pump.circuits.items()},
+            [hours.table for hours in pump.judge.hours.values()],
         )
     )
 
@@ -106,6 +109,8 @@ def load(pump: Pump, state: bytes) -> None:
     for name, rows in saved.circuits.items():
         if name in pump.circuits:
             pump.circuits[name].load(rows)
+    for table in saved.hours:
+        pump.judge.hours.setdefault(table.market, Hours(table.market)).told(table)
     for pair, state_of_pair in zip(pump.pairs, saved.pairs, strict=False):
         pair.load(state_of_pair)
     for kept in saved.links:

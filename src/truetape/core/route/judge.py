@@ -14,6 +14,7 @@ from truetape.core.book.sync import BookSync
 from truetape.core.book.tape import Flow
 from truetape.core.feed.cadence import FINE
 from truetape.core.feed.health import SPELLS_MAX, Stream
+from truetape.core.feed.hours import Hours, market_of
 from truetape.core.feed.session import Session
 from truetape.core.feed.venue import Accepted, Alive, Broken, Damaged, Ignored, Leaving, Rejected, Want
 from truetape.core.route import credential
@@ -39,6 +40,7 @@ class Judge:
         self.links: Mapping[str, Link] = {}  # the pump's
         self.gaps: deque[Gap] = deque(maxlen=GAPS_MAX)
         self._chunk = digest.chunk
+        self.hours: dict[str, Hours] = {}  # by market
         self.handlers: Handlers = {
             Trade: self._data, Quote: self._data, Ticker: self._data, Bar: self._data, Book: self.book, Accepted: self._accepted,
             Rejected: self._rejected, Alive: self._alive, Ignored: self._ignored, Damaged: self._damaged, Broken: self._broken,
@@ -46,7 +48,9 @@ class Judge:
         }  # fmt: skip
 
     def connect(self, link: Link, stream: Stream) -> None:
-        """Give a stream its topics."""
+        """Give a stream its topics, and its market's hours."""
+        if market := market_of(link.feed.market, link.feed.dialect, stream.raw):
+            stream.hours = self.hours.setdefault(market, Hours(market))
         kind = stream.channel.partition(".")[0]
         topic = self.router.topic(kind, link.label, stream.symbol)
         stream.topic = topic
@@ -367,7 +371,7 @@ class Judge:
             else:
                 self.effects.append(Fetch(link.source, f"depth:{raw}", url))
             stream.sync.asked()
-            if stream.sync.state != stream.state and stream.state != "STALE":
+            if stream.sync.state != stream.state and stream.state not in ("STALE", "QUIET"):
                 self.tell(stream.enter(stream.sync.state, stream.sync.reason, now))
         if anew:
             self.effects += session.resubscribe(anew, now)

@@ -15,6 +15,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from truetape.core.feed.circuit import Circuits
+from truetape.core.feed.hours import Hours, Table
 from truetape.core.feed.plan import Feed
 from truetape.core.feed.second import second_line
 from truetape.core.feed.session import Session
@@ -36,6 +37,18 @@ class Order(Struct, frozen=True, forbid_unknown_fields=True):
     feed: str = ""
 
 
+class Told(Struct, frozen=True, tag_field="do", tag="hours", forbid_unknown_fields=True):
+    """A command's body that tells when a market trades."""
+
+    table: Table
+
+
+class _Verb(Struct):
+    do: str = ""
+
+
+_VERBS = msgspec.json.Decoder(_Verb)
+_TOLD = msgspec.json.Decoder(Told)
 _ORDERS = msgspec.json.Decoder(Order)
 
 
@@ -86,6 +99,10 @@ class Orders:
 
     def follow(self, body: bytes, now: int) -> None:
         """Do what a command says. Raises what garbage may raise, before anything was changed."""
+        if _VERBS.decode(body).do == "hours":
+            table = _TOLD.decode(body).table
+            self.judge.hours.setdefault(table.market, Hours(table.market)).told(table)
+            return
         order = _ORDERS.decode(body)
         if order.do == "open":
             self._open(order, now)
