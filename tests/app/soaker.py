@@ -10,6 +10,7 @@ import asyncio
 import json
 import signal
 import sys
+from collections import Counter
 from typing import Any
 
 import truetape
@@ -61,7 +62,7 @@ class Meter:
             "received": ledger.received, "delivered": ledger.delivered, "dropped": ledger.dropped, "queued": ledger.queued,
             "balanced": ledger.balanced, "lagged": self.lagged,
             "live": sum(row["state"] == "LIVE" for row in status["subscriptions"] if row["channel"] == "book"),
-            "gaps": len(self.gateway.pump.gaps),
+            "gaps": Counter(gap.reason for gap in self.gateway.pump.gaps),
             "errors": sum(row["errors"] + row["damaged"] for row in status["connections"]),
             "holes": status["journal"]["holes"],
             "rss_mb": self.rss_mb[-1], "rss_mb_first": self.rss_mb[0], "peak_mb": status["memory"]["peak_mb"],

@@ -78,7 +78,8 @@ def nothing_lost(last: dict[str, Any], account: str, books: int) -> None:
     assert last["balanced"]
     assert (last["dropped"], last["lagged"], last["errors"], last["holes"]) == (0, 0, 0, 0)
     assert last["received"] == last["delivered"] + last["queued"]
-    assert (last["reconnects"], last["gaps"]) == (0, 0)
+    assert last["reconnects"] == 0
+    assert set(last["gaps"]) <= {"stale"}  # what trades once a minute may fall silent; nothing else was missed
     assert books
 
 

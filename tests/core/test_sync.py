@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from truetape.core.book.state import BookState, load, save
-from truetape.core.book.sync import BUFFER_MAX, RESTART_AFTER, SUSPECT_AFTER, BookSync
+from truetape.core.book.sync import BUFFER_MAX, RESTART_AFTER, SUSPECT_AFTER, UNASKED_MAX, BookSync
 from truetape.core.feed.venue import Rule
 from truetape.model.event import Book, Level
 
@@ -338,10 +338,23 @@ def test_a_gap_among_the_kept_changes_starts_again() -> None:
 
 def test_the_buffer_is_bounded() -> None:
     sync = BookSync(RANGE)
+    sync.asked()
     for seq in range(1, BUFFER_MAX + 11):
         sync.feed(diff(seq, seq))
     assert sync.counts.buffer_overflows == 10
     assert len(save(sync).buffer) == BUFFER_MAX
+
+
+def test_until_its_turn_is_near_a_book_keeps_few_changes_and_is_bridged_by_them() -> None:
+    sync = BookSync(RANGE)
+    for seq in range(1, 1_001):
+        sync.feed(diff(seq, seq))
+    assert (sync.waiting, sync.counts.buffer_overflows) == (UNASKED_MAX, 0)
+    sync.asked()
+    for seq in range(1_001, 1_011):
+        sync.feed(diff(seq, seq))
+    sync.feed(whole(990))
+    assert (sync.live, sync.seq) == (True, 1_010)
 
 
 def test_what_was_lost_is_asked_for_anew() -> None:

@@ -22,6 +22,9 @@ from truetape.model.event import Book
 BUFFER_MAX = 5_000
 """Changes kept while a snapshot is on its way; beyond, the oldest go and the snapshot is fetched again."""
 
+UNASKED_MAX = 256
+"""Changes kept before a snapshot is asked for: it will be newer than all but the last of them."""
+
 SUSPECT_AFTER = 3
 """Checksums that fail in a row before the stream itself is in doubt."""
 
@@ -245,7 +248,10 @@ class BookSync:
             self._pending = None
             self.wants_snapshot = True
         self.held = event.seq
-        if len(self._buffer) >= BUFFER_MAX:
+        if self.wants_snapshot:  # its turn to be asked for is to come: the snapshot will hold all but the last of these
+            if len(self._buffer) >= UNASKED_MAX:
+                self._buffer.popleft()
+        elif len(self._buffer) >= BUFFER_MAX:
             self._buffer.popleft()
             self.counts.buffer_overflows += 1
         self._buffer.append(event)
@@ -301,6 +307,11 @@ class BookSync:
         self.wants_snapshot = True
         self._pending = None
         self._buffer.clear()
+
+    @property
+    def waiting(self) -> int:
+        """Changes that wait for a snapshot."""
+        return len(self._buffer)
 
     def asked(self) -> None:
         """A new snapshot was asked for (fetched or resubscribed)."""

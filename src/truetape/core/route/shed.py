@@ -18,8 +18,9 @@ from truetape.core.route.link import Link
 from truetape.core.route.mailbox import OUTSIDE, Item, Key, Lag, Mailbox
 from truetape.model.event import Book, Market, Quote, Ticker
 
-EVENT, LEVEL, HELD_LEVEL, GAP = 280, 112, 170, 400
-"""Bytes of an event beside its levels, of a level in an event, of a level in a book, of a row in a report (CPython 3.11)."""
+EVENT, LEVEL, HELD_LEVEL, CHANGE, GAP = 280, 112, 170, 900, 400
+"""Bytes of an event beside its levels, of a level in an event, of a level in a book, of a change that waits for a snapshot, of a row in a
+report (CPython 3.11)."""
 LOOKED_AT = 16
 """Events at each end of a queue that its weight is estimated from."""
 WORK_MAX = 20_000
@@ -45,10 +46,9 @@ def weigh(box: Mailbox) -> int:
 
 
 def weigh_books(links: Iterable[Link]) -> int:
-    """About the bytes of all books."""
-    return HELD_LEVEL * sum(
-        sum(stream.sync.book.counts) for link in links for stream in link.books.values() if stream.sync is not None
-    )
+    """About the bytes of all books, and of the changes that wait for a snapshot of theirs."""
+    syncs = [stream.sync for link in links for stream in link.books.values() if stream.sync is not None]
+    return sum(HELD_LEVEL * sum(sync.book.counts) + CHANGE * sync.waiting for sync in syncs)
 
 
 def relieve(boxes: Sequence[Mailbox], want: int, now: int, *, superseded: bool) -> tuple[int, int]:
