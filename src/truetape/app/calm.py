@@ -75,6 +75,8 @@ class Calm:
         if self._idle >= IDLE_BEATS and (began := clock()) >= self._next:
             self._idle = 0
             collect()
+            if not self._next:
+                gc.freeze()  # what was made while everything was subscribed stays too
             ended = clock()
             self._next = ended + max(MINUTE, REST * (ended - began))
         elif gc.get_count()[0] > (YOUNG if share < QUIET else GATHERED):
