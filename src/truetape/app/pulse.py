@@ -28,6 +28,8 @@ MS = 1_000_000
 SECOND = 1_000_000_000
 MB = 1_000_000
 BEAT_S = 0.25
+BUSY, QUIET, QUIET_BEATS = 0.8, 0.5, 4
+"""Shares of the processor that make a burst and end it, and so many beats for that."""
 
 
 class Pulse:
@@ -42,6 +44,7 @@ class Pulse:
         self._calm = Calm()
         self._cpu_s = cpu_s()
         self._tape_state = "ok"
+        self._quiet = 0  # beats since a burst, 0: none was
         self._took = 0  # ns that the last beat itself held up the loop
         self._timer: asyncio.TimerHandle | None = None
 
@@ -66,12 +69,24 @@ class Pulse:
                 self._tell_of_the_tape(self._gateway.journal)
             self._gateway.look_at_keys()
             used, self._cpu_s = self._cpu_s, cpu_s()
-            self._calm.beat((self._cpu_s - used) / BEAT_S)
+            share = (self._cpu_s - used) / BEAT_S
+            self._calm.beat(share)
+            self._after_a_burst(share)
         except Exception as error:  # noqa: BLE001  a timer would die in silence; the driver ends the gateway with the error
             self._gateway.driver.fail(error)
             return
         self._took = clock() - began
         self._timer = self._loop.call_later(BEAT_S, self._beat, awake() + round(BEAT_S * SECOND))
+
+    def _after_a_burst(self, share: float) -> None:
+        """A second of quiet after a busy beat: what the burst took goes back to the system."""
+        if share > BUSY:
+            self._quiet = 1
+        elif self._quiet:
+            self._quiet = self._quiet + 1 if share < QUIET else 1
+            if self._quiet > QUIET_BEATS:
+                self._quiet = 0
+                memory.trim()
 
     # -- the loop -------------------------------------------------------------------------------------------------------
 
