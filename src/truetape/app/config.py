@@ -62,6 +62,7 @@ class FeedConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     handshake_s: Seconds | None = None
     dial_s: Seconds | None = None
     close_s: Seconds | None = None
+    lifetime_s: Annotated[float, Meta(ge=0, le=31_536_000)] | None = None
     messages_per_s: Annotated[float, Meta(ge=0, le=10_000)] | None = None
     connections: Count = 0
     symbols_per_connection: Count = 0

@@ -27,7 +27,9 @@ def status(gateway: Gateway) -> dict[str, Any]:
         "version": truetape.__version__,
         "uptime_s": round((now - gateway.started) / SECOND, 3),
         "subscriptions": [row for link in gateway.pump.links.values() for row in _streams(link, now)],
-        "connections": [_connection(link) | _tls(gateway, link) for link in gateway.pump.links.values()],
+        "connections": [
+            _connection(link) | _tls(gateway, link) for link in gateway.pump.links.values() if not link.parked
+        ],
         "endpoints": _endpoints(gateway, now),
         "consumers": [
             {

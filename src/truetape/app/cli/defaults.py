@@ -42,6 +42,7 @@ MEANING = {
     "attempts_max": "dials before giving up; 0: no limit",
     "healthy_after_s": "a connection that lived so long starts the waits anew",
     "handshake_s": "WebSocket handshake",
+    "lifetime_s": "of a connection at the venue: its successor opens before; unset: as the venue says; 0: for ever",
     "dial_s": "TCP and TLS",
     "close_s": "what could not be said by then is dropped with the socket",
     "messages_per_s": "what we send at most; unset: the venue's limit; 0: no limit",

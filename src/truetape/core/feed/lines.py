@@ -187,6 +187,7 @@ class Prints(Struct, tag="prints"):
     floor: int = -1
     seen: dict[str, None] = {}
     said: dict[tuple[int, float, float, str], list[int]] = {}
+    kept: list[Trade] = []  # of a successor
 
     def offer(self, line: int, event: Trade, now: int, alone: bool) -> Sequence[Any]:
         """One trade; returns what passes now, in order."""
@@ -224,13 +225,44 @@ class Prints(Struct, tag="prints"):
             self._remember(row.id)
         return passed
 
+    def wait(self, line: int, event: Trade, floor: int) -> None:
+        """One trade of a successor that has not taken over: kept until it does, should the old line not say it before."""
+        if event.id.isdecimal():
+            self.line.at[line] = int(event.id)
+        if not event.id:
+            self.said.setdefault(_print(event), [0, 0])[line] += 1
+        if (event.ts or event.recv) >= floor:
+            self.kept.append(event)
+            if len(self.kept) > KEPT:
+                del self.kept[0]
+
+    def speak(self, line: int) -> list[Trade]:
+        """A successor takes over: what it said and the old line did not."""
+        kept, self.kept = self.kept, []
+        times: dict[tuple[int, float, float, str], int] = {}
+        passed = []
+        for event in kept:
+            if event.id:
+                if event.id in self.seen:
+                    continue
+                self._remember(event.id)
+                if self.counting and event.id.isdecimal():
+                    self.line.passed = max(self.line.passed, int(event.id))
+            else:
+                key = _print(event)
+                times[key] = times.get(key, 0) + 1
+                if times[key] <= self.said.get(key, [0, 0])[1 - line]:
+                    continue
+            passed.append(event)
+        return passed
+
     def _remember(self, name: str) -> None:
         self.seen[name] = None
         if len(self.seen) > KEPT:
             del self.seen[next(iter(self.seen))]
 
     def _content(self, line: int, event: Trade) -> Sequence[Any]:
-        key = (event.ts, event.price, event.size, event.side)
+        key = _print(event)
         said = self.said.get(key)
         if said is None:
             said = self.said[key] = [0, 0]
@@ -249,7 +281,9 @@ class Latest(Struct, tag="latest"):
     same: list[bytes] = []
     old: int = 0
     owner: int = -1
-    since: int = 0  # when the other line first spoke after the owner's last word
+    since: int = 0  # when the other line spoke a second time after the owner's last word
+    row: int = 0  # how often it did
+    kept: list[Market] = []  # the last that a successor said
 
     def opened(self, line: int) -> None:
         """A line begins anew."""
@@ -299,19 +333,33 @@ class Latest(Struct, tag="latest"):
         if self.owner < 0 or alone:
             self.owner = line
         if line != self.owner:
-            self.since = self.since or now
-            if now - self.since < MUTE:
+            self.row += 1
+            if self.row == 2:  # the first may be what the owner said last
+                self.since = now
+            if self.row < 3 or now - self.since < MUTE:
                 return NOTHING
             self.owner = line
-        self.since = 0
+        self.row = 0
         return (event,)
+
+    def wait(self, event: Market, floor: int) -> Sequence[Any]:
+        """Something of a successor that has not taken over: the last is kept until it does."""
+        if (event.ts or event.recv) >= floor:  # type: ignore[union-attr]
+            self.kept = [event]
+        return NOTHING
+
+    def speak(self, line: int, now: int) -> Sequence[Any]:
+        """A successor takes over: what it said last, if that is news."""
+        kept, self.kept = self.kept, []
+        return self.offer(line, kept[0], now, alone=True) if kept else NOTHING
 
 
 class Standby(Struct, tag="standby"):
     """Changes that nothing numbers: `primary` is published, the other line's book is kept warm beside it."""
 
     primary: int = 0
-    since: int = 0  # when the standby first spoke after the primary's last word
+    since: int = 0  # when the standby spoke a second time after the primary's last word
+    row: int = 0  # how often it did
     came: list[int] = _pair_of(0)
 
     def opened(self, line: int) -> None:
@@ -323,6 +371,10 @@ Arbiter: TypeAlias = Sequenced | Prints | Latest | Standby
 
 
 _ENCODE = msgspec.msgpack.Encoder().encode
+
+
+def _print(event: Trade) -> tuple[int, float, float, str]:
+    return event.ts, event.price, event.size, event.side
 
 
 def content(event: Market) -> bytes:

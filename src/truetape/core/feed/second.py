@@ -6,11 +6,10 @@ Next door: `plan.py` lays out the first lines; `core.route.pair` makes one feed 
 from __future__ import annotations
 
 from truetape.core.feed.plan import Feed
-from truetape.core.feed.venue import Endpoint
 
 
-def second_line(feed: Feed, source: str, first: Endpoint) -> tuple[str, Endpoint]:
-    """The other line of a connection: `<name>b`, to an address of its own where there is one, carrying the same."""
-    home = next((url for url in feed.line_urls if url != feed.url), feed.url)
-    urls = [endpoint.url for endpoint in feed.dialect.endpoints(first.wants, home, feed.by_url)]
-    return f"{source}b", Endpoint(urls[0], first.wants)
+def second_line(feed: Feed, source: str) -> tuple[str, tuple[str, ...]]:
+    """The other line of a connection: `<name>b`, and the addresses that it may be made to: where there is another than the first line's, that."""
+    homes = [*feed.line_urls, *feed.alternates, feed.url]
+    first = next((home for home in homes if home != feed.url), feed.url)
+    return f"{source}b", (first, *dict.fromkeys(home for home in (feed.url, *feed.alternates) if home != first))

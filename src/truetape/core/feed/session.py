@@ -223,6 +223,21 @@ class Session:
         self.watch.closed()
         self._due = Due()
 
+    def turn(self, reason: str, now: int) -> list[Effect]:
+        """Say goodbye and dial anew: something else carries what this connection does meanwhile."""
+        if not self._stands:
+            return []
+        self.reason = reason
+        self._forget()
+        self._due.dial = now + _ns(self.timing.close_s)
+        return [Close(self.source, reason)]
+
+    def park(self, reason: str) -> list[Effect]:
+        """Something else carries what this connection did: close it, and dial no more."""
+        was, self.state, self.reason = self.state, "IDLE", reason
+        self._forget()
+        return [Close(self.source, reason)] if was in ("OPEN", "DIALING") else []
+
     def stop(self, reason: str) -> list[Effect]:
         """End for good."""
         was = self.state

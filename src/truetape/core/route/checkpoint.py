@@ -35,6 +35,9 @@ class LinkState(Struct, array_like=True):
     feed: str = ""
     url: str = ""
     extra: Want | None = None
+    parked: bool = False
+    heir: str = ""
+    leaving: int = 0
 
 
 class PumpState(Struct, array_like=True):
@@ -74,6 +77,9 @@ def save(pump: Pump) -> bytes:
                 link.feed.name,
                 link.url,
                 link.extra,
+                link.parked,
+                link.heir.source if link.heir is not None else "",
+                link.leaving,
             )
         )
     digest = pump.digest
@@ -111,8 +117,13 @@ def load(pump: Pump, state: bytes) -> None:
             pump.circuits[name].load(rows)
     for table in saved.hours:
         pump.judge.hours.setdefault(table.market, Hours(table.market)).told(table)
-    for pair, state_of_pair in zip(pump.pairs, saved.pairs, strict=False):
-        pair.load(state_of_pair)
+    for kept in saved.links:
+        pump.rollover.revive(kept.source, kept.source[:-1])  # it succeeded one of its name, for that one's age
+    standing = {(pair.links[0].source, pair.links[1].source): pair for pair in pump.pairs}
+    for row in saved.pairs:
+        pair = standing.get(row.sources) or pump.rollover.restore(*row.sources)
+        if pair is not None:
+            pair.load(row)
     for kept in saved.links:
         link = pump.links.get(kept.source)
         if link is not None:
@@ -128,7 +139,7 @@ def _load(pump: Pump, link: Link, kept: LinkState) -> None:
         link.session.load(kept.session)
     link.desk.load(kept.desk)
     link.drift.memory = msgspec.msgpack.decode(kept.drift, type=type(link.drift.memory))
-    link.unsampled = kept.unsampled
+    link.unsampled, link.leaving = kept.unsampled, kept.leaving
     link.vigil = Vigil(kept.vigil)
     configured = link.streams
     link.streams, link.books = {}, {}
@@ -141,3 +152,5 @@ def _load(pump: Pump, link: Link, kept: LinkState) -> None:
         else:
             link.put(stream)
         stream.load(row)
+    if kept.parked:
+        link.park(pump.links.get(kept.heir))

@@ -273,6 +273,7 @@ class Judge:
         link.counts.ignored += 1
 
     def _leaving(self, link: Link, event: Leaving, now: int) -> None:
+        link.leaving = link.leaving or now
         self.tell(Status(link.label, link.source, link.url, now, "", "LEAVING", event.text, since=now))
 
     def _damaged(self, link: Link, event: Damaged, now: int) -> None:

@@ -62,12 +62,19 @@ class Vigil:
         )
 
 
+class _Deaf(dict[type, Callable[["Link", Any, int], None]]):
+    """Handlers of a connection that was given up."""
+
+    def __missing__(self, kind: type) -> Callable[[Link, Any, int], None]:
+        return lambda link, event, now: None
+
+
 class Link:
     """The pump's room for one connection. `session` is None where a capture is only observed."""
 
     __slots__ = (
-        "books", "counts", "decode", "delay", "desk", "dialect", "drift", "extra", "feed", "fresh", "handlers", "label", "line",
-        "pair", "session", "source", "streams", "unsampled", "url", "vigil",
+        "books", "counts", "decode", "delay", "desk", "dialect", "drift", "extra", "feed", "fresh", "handlers", "heir", "label",
+        "leaving", "line", "pair", "parked", "session", "source", "streams", "unsampled", "url", "vigil",
     )  # fmt: skip
 
     def __init__(self, source: str, feed: Feed, url: str, session: Session | None, handlers: Handlers) -> None:
@@ -75,6 +82,9 @@ class Link:
         self.handlers = handlers
         self.pair: Pair | None = None  # where another connection carries the same: `line` 0 or 1 of the two
         self.line = 0
+        self.parked = False  # it was replaced for its age; `heir` carries what it did
+        self.heir: Link | None = None
+        self.leaving = 0  # when the venue announced that it will cut it
         self.feed = feed
         self.label = feed.label
         self.url = url
@@ -99,6 +109,7 @@ class Link:
     def renew(self) -> None:
         """A connection opened: what the dialect remembered of the last one is void."""
         self.dialect = self.fresh()
+        self.leaving = 0
         self.decode = self.dialect.decode
         if self.session is not None:
             self.session.dialect = self.dialect
@@ -106,17 +117,25 @@ class Link:
     @property
     def leads(self) -> bool:
         """Whether the streams that it carries are kept here."""
-        return self.pair is None or self.pair.leader is self
+        return not self.parked and (self.pair is None or self.pair.leader is self)
 
     @property
     def leader(self) -> Link:
         """Where the streams are kept."""
+        if self.heir is not None:
+            return self.heir.leader
         return self if self.pair is None else self.pair.leader
 
     @property
     def lines(self) -> list[Link]:
         """All connections that carry the same."""
-        return [self] if self.pair is None else self.pair.links
+        return [self] if self.pair is None else [link for link in self.pair.links if not link.parked]
+
+    def park(self, heir: Link | None) -> None:
+        """It is not used any more: whatever still comes from it is not heard."""
+        self.parked, self.heir = True, heir
+        self.handlers = _Deaf()
+        self.streams, self.books = {}, {}
 
     def add(self, want: Want, now: int) -> Stream:
         """Make room for one subscription."""

@@ -77,24 +77,41 @@ class Orders:
         """A new connection with as many lines as the feed has, not dialed yet. `extra`: what it is opened for while running."""
         link = self._add(source, feed, endpoint, now, extra)
         if feed.lines > 1:
-            name, other = second_line(feed, source, Endpoint(endpoint.url, _alike(endpoint, extra)))
-            second = self._add(name, feed, Endpoint(other.url, endpoint.wants), now, extra)
-            second.streams, second.books = {}, {}  # the two carry the same: the second's streams are the first's
+            name, homes = second_line(feed, source)
+            second = self._link(name, feed, homes, endpoint, extra)
             self.pairs.append(Pair(self.judge, link, second))
         return link
 
     def _add(self, source: str, feed: Feed, endpoint: Endpoint, now: int, extra: Want | None) -> Link:
-        url, wants = endpoint.url, endpoint.wants
-        dialect = feed.dialect(feed.label, feed.names, url)
-        circuits = self.circuits.setdefault(feed.name, Circuits((feed.url, *feed.alternates)))
-        by_url = feed.by_url and extra is None
-        others = [feed.dialect.endpoints(_alike(endpoint, extra), base, by_url)[0].url for base in feed.alternates]
-        luck = Random(f"{self.seed}:{source}")
-        session = Session(source, dialect, url, wants, feed.timing, luck, others, circuits)
-        link = self.links[source] = Link(source, feed, url, session, self.judge.handlers)
-        link.extra = extra
-        for want in wants:
+        link = self._link(source, feed, (feed.url, *feed.alternates), endpoint, extra, endpoint.url)
+        for want in endpoint.wants:
             self.judge.connect(link, link.add(want, now))
+        return link
+
+    def _link(
+        self, source: str, feed: Feed, homes: tuple[str, ...], endpoint: Endpoint, extra: Want | None, url: str = ""
+    ) -> Link:
+        """A connection that carries these, without streams of its own. `homes` are the addresses that it may be made to, the best first."""
+        by_url = feed.by_url and extra is None
+        found = [feed.dialect.endpoints(_alike(endpoint, extra), base, by_url)[0].url for base in homes[bool(url) :]]
+        first, *others = [url, *found] if url else found
+        key = feed.name if homes[0] == feed.url else f"{feed.name} {homes[0]}"
+        circuits = self.circuits.setdefault(key, Circuits(homes))
+        luck = Random(f"{self.seed}:{source}")
+        dialect = feed.dialect(feed.label, feed.names, first)
+        session = Session(source, dialect, first, endpoint.wants, feed.timing, luck, others, circuits)
+        link = self.links[source] = Link(source, feed, first, session, self.judge.handlers)
+        link.extra = extra
+        return link
+
+    def like(self, source: str, old: Link) -> Link:
+        """A connection that carries what another does, without streams of its own. What was counted under its name goes on."""
+        known = self.links.get(source)
+        wants = old.session.wants if old.session is not None else []
+        homes = (old.feed.url, *old.feed.alternates)
+        link = self._link(source, old.feed, homes, Endpoint(old.url, wants), old.extra, old.url)
+        if known is not None:
+            link.counts, link.delay = known.counts, known.delay
         return link
 
     def follow(self, body: bytes, now: int) -> None:

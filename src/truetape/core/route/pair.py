@@ -10,6 +10,7 @@ this; `standby.py` keeps the books that cannot be merged; `judge.py` judges what
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -30,6 +31,10 @@ from truetape.model.reason import remedy
 class PairState(Struct, array_like=True):
     """Two lines, for a checkpoint."""
 
+    sources: tuple[str, str]
+    successor: int  # -1: none, two lines for good
+    switched: int
+    floor: int
     leader: int
     alone: list[bool]
     tally: list[Tally]
@@ -46,6 +51,9 @@ class Pair:
         self.judge = judge
         self.links = [first, second]
         self.leader = first
+        self.successor: Link | None = None  # a hand-over: the second takes the first's place, and has since `switched`
+        self.switched = 0
+        self.floor = 0
         self.alone = [True, True]  # by line: the other one does not stand
         self.tally = [Tally(), Tally()]
         self.arbiters: dict[tuple[str, str], Arbiter] = {}
@@ -77,7 +85,7 @@ class Pair:
             return
         arbiter = self.arbiters.get(("book", event.raw))
         if arbiter is None:
-            arbiter = self.arbiters["book", event.raw] = _arbiter_of(stream.sync, event, line)
+            arbiter = self.arbiters["book", event.raw] = _arbiter_of(stream.sync, event, leader.line)
         match arbiter:
             case Standby():
                 self._flowing(link, stream, arbiter.came[line] - 1)
@@ -86,11 +94,7 @@ class Pair:
             case Sequenced():
                 self._numbered(link, stream, stream.sync, arbiter, event, now)
             case Latest():
-                self._flowing(link, stream, arbiter.at[line])
-                passed = arbiter.offer(line, event, now, self.alone[line])
-                self._count(line, len(passed))
-                for book in passed:
-                    self.judge.book(leader, book, now)
+                self._superseded(link, stream, arbiter, event, now)
             case Prints():
                 raise AssertionError("cannot happen: prints arbitrate trades only")
 
@@ -125,6 +129,9 @@ class Pair:
         self._flowing(link, stream, own)
         if prints.counting and event.id.isdecimal():
             self._missing(merged, line, own, int(event.id))
+        if self._shy(link):
+            prints.wait(line, event, self.floor)
+            return
         passed = prints.offer(line, event, now, self.alone[line])
         merged.at[line] = max(merged.at[line], 0)
         self._wait("trade", event.raw, merged)
@@ -143,13 +150,20 @@ class Pair:
         if latest is None:
             latest = self.arbiters[channel, event.raw] = Latest()
         assert isinstance(latest, Latest), "quotes, tickers and bars have no other arbiter"
-        line = link.line
+        self._superseded(link, stream, latest, event, now)
+
+    def _superseded(self, link: Link, stream: Stream, latest: Latest, event: Any, now: int) -> None:
+        line, shy = link.line, self._shy(link)
         self._flowing(link, stream, latest.at[line])
-        passed = latest.offer(line, event, now, self.alone[line])
+        passed = latest.wait(event, self.floor) if shy else latest.offer(line, event, now, self.alone[line])
         latest.at[line] = max(latest.at[line], 0)
         self._count(line, len(passed))
         for item in passed:
-            self._judged[cls](self.leader, item, now)
+            self._judged[event.__class__](self.leader, item, now)
+
+    def _shy(self, link: Link) -> bool:
+        """A successor keeps what it says to itself until it takes over, for nobody compared what was said before it came."""
+        return link is self.successor and not self.switched and self.leader is not link and not self.alone[link.line]
 
     @staticmethod
     def _flowing(link: Link, stream: Stream, own: int) -> None:
@@ -242,11 +256,13 @@ class Pair:
                 case Prints():
                     self._release(key, arbiter.line, now)
                     arbiter.line.opened(line)
+                    self._outspoken(arbiter.speak(1 - line), now)
                 case Sequenced():
                     self._release(key, arbiter, now)
                     arbiter.opened(line)
                 case Latest():
                     arbiter.opened(line)
+                    self._outspoken(arbiter.speak(1 - line, now), now)
                 case Standby():
                     arbiter.opened(line)
                     self.standbys.lost(key[1], arbiter, line, covered=covered, now=now)
@@ -279,7 +295,13 @@ class Pair:
         to.streams, was.streams = was.streams, {}
         to.books, was.books = was.books, {}
         to.desk, was.desk = was.desk, to.desk
+        to.vigil, was.vigil = was.vigil, to.vigil
         self.leader = to
+
+    def _outspoken(self, events: Sequence[Any], now: int) -> None:
+        """What a successor kept to itself, and the old one did not say before it went."""
+        for event in events:
+            self._judged[event.__class__](self.leader, event, now)
 
     def _release(self, key: tuple[str, str], merged: Sequenced, now: int, *, late: bool = False) -> None:
         self._waiting.pop(key, None)
@@ -318,7 +340,12 @@ class Pair:
         arbiters = [(channel, raw, _saved(arbiter)) for (channel, raw), arbiter in self.arbiters.items()]
         warm = self.standbys.save()
         refused = [list(pairs) for pairs in self.refused]
-        return PairState(self.leader.line, self.alone, self.tally, arbiters, warm, refused, list(self._waiting))
+        sources = (self.links[0].source, self.links[1].source)
+        successor = self.successor.line if self.successor is not None else -1
+        return PairState(
+            sources, successor, self.switched, self.floor, self.leader.line, self.alone, self.tally, arbiters, warm, refused,
+            list(self._waiting),
+        )  # fmt: skip
 
     def load(self, saved: PairState) -> None:
         """Put a fresh pair back as it was saved; the links' streams are put back afterwards."""
@@ -326,6 +353,8 @@ class Pair:
         if to is not self.leader:
             self._move(to)
         self.alone, self.tally = saved.alone, saved.tally
+        self.successor = self.links[saved.successor] if saved.successor >= 0 else None
+        self.switched, self.floor = saved.switched, saved.floor
         self.arbiters = {(channel, raw): arbiter for channel, raw, arbiter in saved.arbiters}
         self.refused = [dict.fromkeys(pairs) for pairs in saved.refused]
         self._waiting = dict.fromkeys(saved.waiting)
@@ -351,10 +380,10 @@ def stands(link: Link) -> bool:
     return link.session is not None and link.session.state == "OPEN"
 
 
-def _arbiter_of(sync: BookSync, event: Book, line: int) -> Arbiter:
+def _arbiter_of(sync: BookSync, event: Book, leader: int) -> Arbiter:
     """What a book's first message shows of how its line can be merged."""
     if sync.rule.numbers != "none" and event.seq >= 0:
-        return Sequenced()
+        return Sequenced(passed=sync.seq if sync.live else -1)
     if sync.rule.snapshot == "whole":
         return Latest()
-    return Standby(primary=line)
+    return Standby(primary=leader)

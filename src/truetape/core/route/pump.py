@@ -26,6 +26,7 @@ from truetape.core.route.judge import Judge
 from truetape.core.route.link import Link
 from truetape.core.route.orders import Orders
 from truetape.core.route.pair import Pair
+from truetape.core.route.rollover import Rollover
 from truetape.core.route.router import Router
 from truetape.core.route.watch import Watch
 from truetape.model.effect import Effect
@@ -64,6 +65,7 @@ class Pump:
         self.judge.links = self.links
         self.watch = Watch(self.judge)
         self.orders = Orders(self.links, self.pairs, self.circuits, feeds, self.judge, self._effects, seed)
+        self.rollover = Rollover(self.links, self.pairs, self.judge, self.orders.like, seed)
         for feed in feeds:
             for source, endpoint in connections(feed):
                 self.orders.lay(source, feed, endpoint, now)
@@ -154,6 +156,9 @@ class Pump:
     ) -> list[Effect]:
         """A connection ended, or could not be made."""
         link = self.links[source]
+        if link.parked:
+            self.judge.tell(Status(link.label, source, link.url, now, "", "CLOSED", reason, since=now))
+            return self._drain()
         answer: Rejected | None = None
         least_s = -1.0
         if (session := link.session) is not None:
@@ -240,6 +245,8 @@ class Pump:
                 self.judge.ask_snapshots(link, session, now)
         for pair in self.pairs:
             pair.tick(now)
+        if check:
+            self.rollover.tick(now)
         return self._drain()
 
     def command(self, body: bytes, now: int) -> list[Effect]:

@@ -35,7 +35,7 @@ class Standbys:
     def book(self, link: Link, stream: Stream, standby: Standby, event: Book, now: int) -> bool:
         """A message of either line; True where it was the primary's, and was judged."""
         if link.line == standby.primary:
-            standby.since = 0
+            standby.row = 0
             self.pair.judge.book(self.pair.leader, event, now)
             return True
         warm = self.warm.get(event.raw)
@@ -46,8 +46,10 @@ class Standbys:
             link.desk.answered(event.raw)
         elif warm.wants_snapshot:
             link.desk.ask(event.raw, now)
-        standby.since = standby.since or now
-        mute = now - standby.since > MUTE
+        standby.row += 1
+        if standby.row == 2:  # the first may be what the primary said last
+            standby.since = now
+        mute = standby.row > 2 and now - standby.since > MUTE
         if warm.live and (mute or (stream.sync is not None and not stream.sync.live)):
             self._take_over(stream, standby, now)
         return False
@@ -88,6 +90,11 @@ class Standbys:
         if warm is not None:
             warm.lost("connection lost")
 
+    def live(self, raw: str) -> bool:
+        """Whether the warm book of this symbol could take over."""
+        warm = self.warm.get(raw)
+        return warm is not None and warm.live
+
     def ask(self, link: Link, now: int) -> None:
         """Subscribe anew for the warm books of this line that need a snapshot."""
         wants = []
@@ -112,7 +119,7 @@ class Standbys:
         same = sync.live and stream.state == "LIVE" and _levels(sync) == _levels(warm)
         _exchange(sync, warm)
         standby.primary = 1 - standby.primary
-        standby.since = 0
+        standby.row = 0
         if stream.state != "LIVE":
             self.pair.judge.taken(self.pair.leader, stream, sync, now)
         if not same:
