@@ -35,7 +35,7 @@ class World:
     def __init__(
         self, venue: str, *, seed: int, channels: tuple[str, ...] = ("book", "trade"), lines: int = 2, loss: float = 0.0,
         delay_ms: float = 30, rate: float = 200, symbols: int = 2, faults: tuple[str, ...] = (), timing: Timing | None = None,
-        restart_every: int = 0,
+        restart_every: int = 0, dial_s: float = 0.005,
     ) -> None:  # fmt: skip
         kind, other = dialect(venue), counterpart(venue)
         self.random, self.loss, self.delay = Random(seed), loss, delay_ms * MS
@@ -74,7 +74,7 @@ class World:
         self.leave: dict[str, int] = {}
         self.lost = {"f-1": 0, "f-1b": 0}
         self.sent: dict[str, int] = {}
-        self.restart_every = restart_every
+        self.restart_every, self.dial_s = restart_every, dial_s
         self.peak = 0
         self.apply(self.pump.start(self.now))
 
@@ -156,7 +156,7 @@ class World:
         for effect in effects:
             match effect:
                 case Open():
-                    self.later(5 * MS + self.lag(), "open", effect)
+                    self.later(self.dial_s * S + self.lag(), "open", effect)
                 case Send():
                     client = self.clients.get(effect.source)
                     at = self.leave[effect.source] = max(self.leave.get(effect.source, 0), self.now + round(self.lag()))

@@ -317,6 +317,14 @@ def test_a_successor_that_never_gets_ready_changes_nothing() -> None:
     assert true_books(world.settle()) == []
 
 
+def test_a_successor_that_is_slow_to_come_is_waited_for() -> None:
+    world = World("binance", seed=2, lines=1, faults=("lifetime-cut@0s=20",), timing=LIFE, dial_s=3).run(45).settle()
+    said = [event for event in world.events if isinstance(event, Status) and not event.channel]
+    assert [event.reason for event in said if event.state == "CLOSED"][0] == "lifetime: f-1~ took over"
+    assert world.gaps() == []
+    assert not any("closed_by_venue" in event.reason for event in said)
+
+
 def test_late_bytes_of_the_old_connection_reach_nobody() -> None:
     world = World("binance", seed=2, lines=1, timing=LIFE).run(3)
     kept = [given for what, given in world.journal if what == "frame"][-50:]

@@ -121,9 +121,8 @@ class Rollover:
                 self._known[old.source] = (old.session.opened_at, old.leaving, NEVER)
             self._retire(pair, new, old, "lifetime: refused", now)
             return
-        stays, gone = (
-            (new, old) if _opened_at(new) >= _opened_at(old) else (old, new)
-        )  # it may have been cut and dialed anew
+        reborn = _opened_at(old) > pair.floor - FLOOR  # it was cut before, and dialed anew
+        stays, gone = (old, new) if reborn and _opened_at(old) > _opened_at(new) else (new, old)
         if ready(pair, stays, now):
             self._retire(pair, gone, stays, f"lifetime: {stays.source} took over", now)
 
