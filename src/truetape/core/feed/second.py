@@ -9,7 +9,7 @@ from truetape.core.feed.plan import Feed
 
 
 def second_line(feed: Feed, source: str) -> tuple[str, tuple[str, ...]]:
-    """The other line of a connection: `<name>b`, and the addresses that it may be made to: where there is another than the first line's, that."""
+    """The other line of a connection: `<name>b`, and the addresses that it may be made to, first one that is not the first line's."""
     homes = [*feed.line_urls, *feed.alternates, feed.url]
     first = next((home for home in homes if home != feed.url), feed.url)
     return f"{source}b", (first, *dict.fromkeys(home for home in (feed.url, *feed.alternates) if home != first))
