@@ -320,7 +320,7 @@ def test_a_successor_that_never_gets_ready_changes_nothing() -> None:
 def test_a_successor_that_is_slow_to_come_is_waited_for() -> None:
     world = World("binance", seed=2, lines=1, faults=("lifetime-cut@0s=20",), timing=LIFE, dial_s=3).run(45).settle()
     said = [event for event in world.events if isinstance(event, Status) and not event.channel]
-    assert [event.reason for event in said if event.state == "CLOSED"][0] == "lifetime: f-1~ took over"
+    assert next(event.reason for event in said if event.state == "CLOSED") == "lifetime: f-1~ took over"
     assert world.gaps() == []
     assert not any("closed_by_venue" in event.reason for event in said)
 
