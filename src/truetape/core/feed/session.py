@@ -223,26 +223,11 @@ class Session:
         self.watch.closed()
         self._due = Due()
 
-    def turn(self, reason: str, now: int) -> list[Effect]:
-        """Say goodbye and dial anew: something else carries what this connection does meanwhile."""
-        if not self._stands:
-            return []
-        self.reason = reason
-        self._forget()
-        self._due.dial = now + _ns(self.timing.close_s)
-        return [Close(self.source, reason)]
-
-    def park(self, reason: str) -> list[Effect]:
-        """Something else carries what this connection did: close it, and dial no more."""
-        was, self.state, self.reason = self.state, "IDLE", reason
-        self._forget()
-        return [Close(self.source, reason)] if was in ("OPEN", "DIALING") else []
-
-    def stop(self, reason: str) -> list[Effect]:
-        """End for good."""
+    def stop(self, reason: str, state: State = "STOPPED") -> list[Effect]:
+        """End for good; IDLE where something else carries what this connection did."""
         was = self.state
         self.circuits.left(self.source)
-        self.state = "STOPPED"
+        self.state = state
         self.reason = reason
         self._forget()
         return [Close(self.source, reason)] if was in ("OPEN", "DIALING") else []
@@ -346,14 +331,14 @@ class Session:
         self.reason = ""
         return self.start(now)
 
-    def hang_up(self, reason: str, now: int) -> list[Effect]:
+    def hang_up(self, reason: str, now: int, *, abort: bool = True) -> list[Effect]:
         """Say so once; the driver answers with `lost`, and if it never does, time does."""
         if self.state != "OPEN" or self._due.dial:
             return []
         self.reason = reason
         self._forget()
         self._due.dial = now + _ns(self.timing.close_s)
-        return [Close(self.source, reason, abort=True)]
+        return [Close(self.source, reason, abort)]
 
     # -- time -----------------------------------------------------------------------------------------------------------
 

@@ -63,7 +63,9 @@ class Rollover:
             if link.pair is None:
                 self._succeed(link, session, now)
             elif link.pair.successor is None and ready(link.pair, link.pair.other(link), now):
-                self._judge.effects += session.turn(f"lifetime: {_age(session, now)}, the other line carries on", now)
+                self._judge.effects += session.hang_up(
+                    f"lifetime: {_age(session, now)}, the other line carries on", now, abort=False
+                )
 
     def due(self, link: Link, session: Session) -> int:
         """When this connection is to be replaced, ns: a function of when it was opened, and of luck that the seed decides."""
@@ -129,7 +131,7 @@ class Rollover:
     def _retire(self, pair: Pair, gone: Link, stays: Link, reason: str, now: int) -> None:
         """Close one of the two for good; the other has the streams from here on, and late bytes are nobody's."""
         if gone.session is not None:
-            self._judge.effects += gone.session.park(reason)
+            self._judge.effects += gone.session.stop(reason, "IDLE")
         pair.lost(gone, reason, now)
         gone.park(stays)
         pair.successor, pair.switched = stays, now
