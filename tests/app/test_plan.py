@@ -13,8 +13,9 @@ import truetape
 from tests.app.conftest import last_json, run, write_config
 
 TOO_MUCH = (
-    "feed tickdb: plan pro allows 3 connections x 300 subscriptions = 900; the config wants 1,200 subscriptions of 400 symbols:"
-    " 900 of 300 symbols fit; drop 100 symbols (in the config's order, from S300.US on), or choose plan enterprise (10 x 5,000)"
+    "feed tickdb: plan pro allows 300 subscriptions on 3 connections; the config wants 1,200 subscriptions of 400 symbols:"
+    " 300 of 100 symbols fit; drop 300 symbols (in the config's order, from S100.US on), or choose plan enterprise"
+    " (5,000 subscriptions, 10 connections)"
 )
 
 
@@ -34,24 +35,26 @@ def planned(tmp_path: Path, *options: object, **feed: Any) -> Any:
 
 
 def test_the_layout_as_json(tmp_path: Path) -> None:
-    tree = planned(tmp_path, symbols=200)
+    tree = planned(tmp_path, symbols=100, connections=2)
     assert tree["connections"] == 2
     (feed,) = tree["feeds"]
-    assert (feed["feed"], feed["venue"], feed["plan"], feed["subscriptions"]) == ("tickdb", "tickdb", "pro", 600)
+    assert (feed["feed"], feed["venue"], feed["plan"], feed["subscriptions"]) == ("tickdb", "tickdb", "pro", 300)
     assert feed["limits"] == {
-        "connections": {"value": 3, "from": "plan pro"},
-        "subscriptions": {"value": 300, "from": "plan pro"},
+        "connections": {"value": 2, "from": "config connections"},
+        "subscriptions": {"value": None, "from": "no limit known"},
         "symbols": {"value": 500, "from": "default"},
-        "total": {"value": None, "from": "no limit known"},
+        "total": {"value": 300, "from": "plan pro"},
     }
     for number, part in enumerate(feed["connections"], 1):
         assert part["name"] == f"tickdb-{number}"
         assert part["address"] == "ws://127.0.0.1:1/v1/realtime?api_key=***"
-        assert part["subscriptions"] == 3 * len(part["symbols"]) == 300
-        assert part["room"] == {"subscriptions": 0, "symbols": 400}
-        assert (part["share"], part["rate"]) == (0.5, None)
+        count = len(part["symbols"])
+        assert part["subscriptions"] == 3 * count
+        assert part["room"] == {"subscriptions": 0, "symbols": 500 - count}
+        assert part["share"] == pytest.approx(count / 100, abs=1e-4)
+        assert part["rate"] is None
     carried = [symbol for part in feed["connections"] for symbol in part["symbols"]]
-    assert sorted(carried) == sorted(f"S{i}.US" for i in range(200))
+    assert sorted(carried) == sorted(f"S{i}.US" for i in range(100))
 
 
 def test_the_layout_for_a_person(tmp_path: Path) -> None:
@@ -60,7 +63,7 @@ def test_the_layout_for_a_person(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[0] == "tickdb (tickdb, plan pro): 60 subscriptions"
-    assert "  at most 300 subscriptions on each (plan pro)" in lines
+    assert "  at most 300 subscriptions in all (plan pro)" in lines
     rows = [line.split() for line in lines if line.startswith("tickdb-")]
     assert [row[0] for row in rows] == ["tickdb-1", "tickdb-2"]
     assert sum(int(row[2]) for row in rows) == 60
@@ -76,7 +79,7 @@ def test_the_impossible_is_refused_before_dialing(tmp_path: Path, command: str) 
 
 
 def test_the_api_refuses_the_impossible_too() -> None:
-    with pytest.raises(truetape.ConfigError, match="300 symbols fit"):
+    with pytest.raises(truetape.ConfigError, match="100 symbols fit"):
         truetape.open({"feeds": [tickdb(400)]})
 
 

@@ -137,8 +137,8 @@ def tickdb(symbols: int, channels: int = 3, **named: Any) -> Feed:
     [
         ("basic", 16, ("book", "trade", "ticker"), [48]),
         ("pro", 100, ("book", "trade", "ticker"), [300]),
-        ("pro", 300, ("book", "trade", "ticker"), [300, 300, 300]),
         ("enterprise", 500, ("book", "trade", "ticker"), [1500]),
+        ("enterprise", 1500, ("book", "trade", "ticker"), [1500, 1500, 1500]),
         ("free", 5, ("ticker",), [5]),
     ],
 )
@@ -157,20 +157,24 @@ def test_two_channels_that_are_one_of_the_venues_count_once() -> None:
     [
         (
             tickdb(400, plan="pro"),
-            "plan pro allows 3 connections x 300 subscriptions = 900; the config wants 1,200 subscriptions of 400 symbols: 900 of 300"
-            " symbols fit; drop 100 symbols (in the config's order, from S0300 on), or choose plan enterprise (10 x 5,000)",
+            "plan pro allows 300 subscriptions on 3 connections; the config wants 1,200 subscriptions of 400 symbols: 300 of 100"
+            " symbols fit; drop 300 symbols (in the config's order, from S0100 on), or choose plan enterprise"
+            " (5,000 subscriptions, 10 connections)",
         ),
         (
             tickdb(17, plan="basic"),
-            "plan basic allows 1 connections x 50 subscriptions = 50; the config wants 51 subscriptions of 17 symbols: 48 of 16"
-            " symbols fit; drop 1 symbols (in the config's order, from S0016 on), or choose plan pro (3 x 300)",
+            "plan basic allows 50 subscriptions on 1 connection; the config wants 51 subscriptions of 17 symbols: 48 of 16"
+            " symbols fit; drop 1 symbols (in the config's order, from S0016 on), or choose plan pro (300 subscriptions, 3 connections)",
         ),
-        (tickdb(1, plan="free"), "plan free has no book, trade: ask for ticker, quote, bar only, or choose plan basic (1 x 50)"),
+        (
+            tickdb(1, plan="free"),
+            "plan free has no book, trade: ask for ticker, quote, bar only, or choose plan basic (50 subscriptions, 1 connection)",
+        ),
         (tickdb(1, plan="gold"), "plan: expected one of free, basic, pro, enterprise, found 'gold'"),
         (feed("kraken", wants(1), plan="pro"), "plan: expected none, for kraken sells none, found 'pro'"),
         (
             tickdb(4, plan="basic", connections=2),
-            "connections: expected at most 1, for plan basic allows no more, found 2, or choose plan pro (3 x 300)",
+            "connections: expected at most 1, for plan basic allows no more, found 2, or choose plan pro (300 subscriptions, 3 connections)",
         ),
         (
             feed("kraken", wants(5), per_connection=2, connections=2),

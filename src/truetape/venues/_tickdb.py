@@ -43,8 +43,8 @@ PLANS: Mapping[str, Plan] = {
     "pro": Plan(300, 3, 600),
     "enterprise": Plan(5000, 10, 1800),
 }
-"""en/pricing.md (36cb4b6, read 2026-11). It does not say whether its "concurrent subscriptions" are a connection's or the key's; here they
-are a connection's. Enterprise's numbers are its least."""
+"""en/pricing.md (36cb4b6, read 2026-11). Its "concurrent subscriptions" stand beside the key's other limits, and are taken for the key's, not a
+connection's: too few asked for is a choice of the user, too many is refused by the venue. Enterprise's numbers are its least."""
 
 
 class Row(Struct, gc=False):

@@ -50,6 +50,11 @@ def _rounded(rates: Rates) -> dict[str, float]:
     return {name: round(rate, 4) for name, rate in sorted(rates.items())}
 
 
+def _room(*limits: tuple[int, int]) -> int | None:
+    """What is left of the tightest limit of (limit, used); None without any."""
+    return min((limit - used for limit, used in limits if limit), default=None)
+
+
 def layout(feed: Feed, measured: Rates) -> dict[str, Any]:
     """One feed as a tree: its limits with their sources, and its connections.
 
@@ -57,6 +62,7 @@ def layout(feed: Feed, measured: Rates) -> dict[str, Any]:
     """
     limits = allowed(feed)
     rates = of_feed(measured, feed)
+    held = subscriptions(feed.dialect, feed.wants)
     usual = sorted(rates.values())[len(rates) // 2] if rates else 1.0
     parts: list[dict[str, Any]] = []
     for name, endpoint in connections(feed):
@@ -70,7 +76,7 @@ def layout(feed: Feed, measured: Rates) -> dict[str, Any]:
                 "subscriptions": count,
                 "rate": sum(rates.get((want.channel, want.raw), usual) for want in endpoint.wants),
                 "room": {
-                    "subscriptions": limits.subscriptions - count if limits.subscriptions else None,
+                    "subscriptions": _room((limits.subscriptions, count), (limits.total, held)),
                     "symbols": limits.symbols - len(symbols),
                 },
             }
@@ -84,7 +90,7 @@ def layout(feed: Feed, measured: Rates) -> dict[str, Any]:
         "venue": feed.label,
         "plan": feed.plan or None,
         "limits": {key: {"value": getattr(limits, key) or None, "from": limits.sources[key]} for key in LIMITS},
-        "subscriptions": subscriptions(feed.dialect, feed.wants),
+        "subscriptions": held,
         "rates_known": len(rates),
         "connections": parts,
     }

@@ -83,8 +83,10 @@ def allowed(feed: Feed) -> Allowed:
     if feed.lines > 1:
         venue, most = halved(venue, feed.lines), halved(most, feed.lines)
     connections, whose = _least(venue, most, (feed.connections, "config connections"))
-    subscriptions, which = _least((limits.wants_per_connection, "venue"), (bought.subscriptions, sold))
-    total, why = _least((feed.subscriptions_max, "config subscriptions_max"))
+    subscriptions, which = _least((limits.wants_per_connection, "venue"))
+    total, why = _least(
+        (feed.subscriptions_max, "config subscriptions_max"), halved((bought.subscriptions, sold), feed.lines)
+    )
     symbols = feed.per_connection or CONNECTION_MAX
     ceiling = "config symbols_per_connection" if feed.per_connection else "default"
     sources = {"connections": whose, "subscriptions": which, "symbols": ceiling, "total": why}
@@ -92,20 +94,13 @@ def allowed(feed: Feed) -> Allowed:
 
 
 def halved(limit: tuple[int, str], lines: int) -> tuple[int, str]:
-    """How many connections are left where each is opened on so many lines. Raises Impossible where not even one is."""
+    """What is left of a limit where each connection is opened on so many lines. Raises Impossible where not even one is."""
     count, whose = limit
+    if lines == 1:
+        return limit
     if 0 < count < lines:
         raise Impossible(f"lines: expected 1, for {whose} allows {count} connection, found {lines}")
     return count // lines, f"{whose} (on {lines} lines)" if count else whose
-
-
-def _lines(most: int, feed: Feed) -> int:
-    """How many may be laid out where each is dialed once for each line. Raises Impossible."""
-    if most and most < feed.lines:
-        raise Impossible(
-            f"lines: expected at most {most}, for that many connections are allowed, found {feed.lines}{_larger(feed)}"
-        )
-    return most // feed.lines
 
 
 def _least(*rows: tuple[int, str]) -> tuple[int, str]:
@@ -299,10 +294,13 @@ def _of(feed: Feed, symbols: Sequence[str]) -> list[Want]:
 
 
 def _said(limits: Allowed) -> str:
-    """The limits in words: `plan pro allows 3 connections x 300 subscriptions = 900`."""
+    """The limits in words: `plan pro allows 300 subscriptions on 3 connections`."""
     by = limits.sources
     if limits.total:
-        return f"{by['total']} allows {limits.total:,} subscriptions"
+        over = (
+            f" on {limits.connections:,} connections" if limits.connections and by["total"] == by["connections"] else ""
+        )
+        return f"{by['total']} allows {limits.total:,} subscriptions{over.removesuffix('s') if limits.connections == 1 else over}"
     if not limits.subscriptions:
         return f"{by['connections']} allows {limits.connections:,} connections, {by['symbols']} {limits.symbols:,} symbols on each"
     each = "" if by["subscriptions"] == by["connections"] else f" ({by['subscriptions']})"
@@ -320,5 +318,6 @@ def _larger(feed: Feed) -> str:
         lacks = plan.channels and any(want.channel.partition(".")[0] not in plan.channels for want in feed.wants)
         enough = not lacks and plan.connections >= feed.connections and fits(other, other.wants, allowed(other))
         if name != feed.plan and enough:
-            return f", or choose plan {name} ({plan.connections} x {plan.subscriptions:,})"
+            number = f"{plan.connections} connection{'s' * (plan.connections > 1)}"
+            return f", or choose plan {name} ({plan.subscriptions:,} subscriptions, {number})"
     return ""

@@ -52,7 +52,7 @@ class Limits(Struct, frozen=True):
 
 
 class Plan(Struct, frozen=True):
-    """What one of the venue's plans buys: connections, subscriptions on each, requests, and which channels of ours (empty: all)."""
+    """What one of the venue's plans buys: subscriptions in all, connections, requests, and which channels of ours (empty: all)."""
 
     subscriptions: int
     connections: int
