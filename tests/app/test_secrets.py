@@ -140,7 +140,7 @@ async def test_a_key_reaches_the_venue_and_nothing_that_can_be_read(tmp_path: Pa
                 texts += [done.stdout, done.stderr]
             server.close.set()
             await server.until(lambda: len(server.keys) == 2)
-            server.refuse = 401
+            server.refuse = 502  # tried again; 401 would stop it
             server.close.set()
             await server.until(lambda: len(server.keys) >= 4)
             program.process.terminate()
@@ -175,6 +175,40 @@ async def test_a_rotated_file_is_read_on_the_next_dial(tmp_path: Path) -> None:
     assert secrets.redact(f"{KEY} {NEXT}") == "*** ***", "the old one is still nobody's business"
 
 
+async def test_a_refused_key_stops_the_feed_until_there_is_another(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    path.write_text(KEY, encoding="utf-8")
+    async with venue() as server:
+        server.refuse = 401
+        tree = tree_of(tmp_path, server.url, f"file:{path}")
+        async with truetape.open(tree) as gateway:
+            (link,) = gateway.pump.links.values()
+            assert link.session is not None
+            session = link.session
+            told = gateway.subscribe("*", ["book"])
+            async with asyncio.timeout(WITHIN_S):
+                while session.state != "STOPPED":
+                    await told.take()
+            assert session.reason == "bad_key: refused: HTTP 401: wrong key ***"
+            assert session.deadline is None, "nothing dials by itself"
+            shown = len(server.keys)
+            server.refuse = 0
+            path.write_text(NEXT, encoding="utf-8")
+            await server.until(lambda: len(server.frames) >= 1)
+            assert server.keys == [KEY] * shown + [NEXT] and shown == 1
+            server.refuse = 401
+            server.close.set()
+            async with asyncio.timeout(WITHIN_S):
+                while session.state != "STOPPED":
+                    await told.take()
+            shown = len(server.keys)
+            server.refuse = 0
+            answer = gateway.answer({"do": "retry", "feed": "tickdb"})
+            assert answer == {"ok": True, "connections": ["tickdb-1"]}
+            await server.until(lambda: len(server.keys) > shown)
+            assert "error" in gateway.answer({"do": "retry", "feed": "none"})
+
+
 async def test_a_key_that_vanished_is_told_without_it_and_tried_again(tmp_path: Path) -> None:
     path = tmp_path / "key"
     path.write_text(KEY, encoding="utf-8")
@@ -201,7 +235,7 @@ async def test_no_log_record_and_no_exception_of_a_program_holds_a_key(
     texts: list[str] = []
     async with venue() as server:
         tree = tree_of(tmp_path, server.url, "env:TEST_KEY")
-        server.refuse = 403
+        server.refuse = 502
         gateway = truetape.open(tree)
         with pytest.raises(AssertionError) as bug:
             async with gateway:
