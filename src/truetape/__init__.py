@@ -15,14 +15,21 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from truetape.app.client import Client
+    from truetape.app.client import open_client as client
     from truetape.app.config import ConfigError
+    from truetape.app.hub import ClientError
     from truetape.app.live import Closed, Gateway, Subscription
     from truetape.app.live import open_gateway as open  # noqa: A004  the word users expect
+    from truetape.app.remote import ClientSubscription
     from truetape.app.view import BookView, NotLive
     from truetape.core.route.modes import conflate, disconnect, drop_newest, drop_oldest, max_age
     from truetape.model.event import Bar, Book, Gap, Lagged, Ledger, Quote, Status, Ticker, Trade
 
 _HOMES = {
+    "truetape.app.client": ("Client",),
+    "truetape.app.hub": ("ClientError",),
+    "truetape.app.remote": ("ClientSubscription",),
     "truetape.app.config": ("ConfigError",),
     "truetape.app.live": ("Closed", "Gateway", "Subscription"),
     "truetape.app.view": ("BookView", "NotLive"),
@@ -32,14 +39,17 @@ _HOMES = {
 _WHERE = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "Bar", "Book", "BookView", "Closed", "ConfigError", "Gap", "Gateway", "Lagged", "Ledger", "NotLive", "Quote", "Status",
-    "Subscription", "Ticker", "Trade", "conflate", "disconnect", "drop_newest", "drop_oldest", "max_age", "open",
+    "Bar", "Book", "BookView", "Client", "ClientError", "ClientSubscription", "Closed", "ConfigError", "Gap", "Gateway", "Lagged", "Ledger",
+    "NotLive", "Quote", "Status", "Subscription", "Ticker", "Trade", "client", "conflate", "disconnect", "drop_newest", "drop_oldest",
+    "max_age", "open",
 ]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
     if name == "open":
         found = importlib.import_module("truetape.app.live").open_gateway
+    elif name == "client":
+        found = importlib.import_module("truetape.app.client").open_client
     elif name in _WHERE:
         found = getattr(importlib.import_module(_WHERE[name]), name)
     else:

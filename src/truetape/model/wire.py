@@ -37,10 +37,15 @@ class Authenticate(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t
 
 
 class Resume(Struct, frozen=True, forbid_unknown_fields=True):
-    """Where a client's own copy ends: the epoch of `hello`, and of each topic (`trade:kraken:BTC-USD`) the last offset that it has."""
+    """Where a client's own copy of this subscription ends: the epoch of `hello`, and of each topic (`trade:kraken:BTC-USD`) the last offset.
+
+    A topic that the patterns match and that is not named here, of the same epoch, appeared meanwhile: it is gone on with from its beginning.
+    `whole`: topics of which changes are no use, for the client has no book to apply them to; they begin with a whole one.
+    """
 
     epoch: Text
     offsets: dict[Text, Number]
+    whole: list[Text] = []
 
 
 class Subscribe(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="subscribe"):
@@ -133,18 +138,15 @@ class Unsubscribed(Struct, frozen=True, tag_field="type", tag="unsubscribed"):
     reason: str = ""
 
 
-class Item(Struct, frozen=True):
-    """One event as data frames carry it: the event's own fields, and `offset` in its topic; notices (gap, lagged, status) have none."""
-
-    event: Market
-    offset: int = -1
-
-
 class Data(Struct, frozen=True, tag_field="type", tag="data"):
-    """Events of one subscription, in order: objects with a `kind`, their fields (see docs/events.md) and `offset`."""
+    """Events of one subscription, in order: objects with a `kind` and its fields; notices (gap, lagged, status) stand among them.
+
+    `offsets`: how far this message brings the client in each topic of which it has events; what to resume with.
+    """
 
     id: int
     events: list[Market]
+    offsets: dict[str, int] = {}
 
 
 class Pong(Struct, frozen=True, tag_field="type", tag="pong"):
@@ -185,7 +187,12 @@ class Closing(Struct, frozen=True):
     @property
     def again(self) -> bool:
         """Whether it is worth coming back."""
-        return 4000 <= self.code < 4500 or self.code in (1001, 1006, 1011, 1012, 1013)
+        return come_back(self.code)
+
+
+def come_back(code: int) -> bool:
+    """What a client does about a close code: 1006 stands for an end without one."""
+    return 4000 <= code < 4500 or code in (1001, 1005, 1006, 1011, 1012, 1013)
 
 
 _CLOSINGS = (

@@ -42,6 +42,7 @@ class Dialing(Struct, frozen=True):
     proxy: str | None = None
     message_max: int = 64 * 1024 * 1024
     pins: Pins | None = None  # those that guard `ssl_context`
+    headers: dict[str, str] = {}
 
 
 class Failed(Exception):
@@ -75,6 +76,7 @@ async def dial(listener: WSListener, url: str, how: Dialing) -> WSTransport:
                 logger_name=PICOWS_LOG,
                 max_frame_size=how.message_max,
                 proxy=how.proxy,
+                extra_headers=how.headers or None,
                 max_redirects=0,
                 # aiofastnet reads on as long as the socket has more, and consumers wait meanwhile (60,000 messages were seen in one
                 # go); the loop's own transport stops after 2 MB. For TLS aiofastnet is worth it.

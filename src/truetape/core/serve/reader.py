@@ -1,0 +1,373 @@
+"""The client's half of the protocol: greet, authenticate, subscribe, take data, and go on where it stopped when the connection breaks.
+
+    idle ─start─► dialing ─opened─► greeting ─hello─► [authenticating ─►] subscribing ─subscribed─► live
+                     ▲                                                                               │ lost
+                     └────────── waiting: backoff, or as long as the gateway's bye says ◄────────────┘        codes 4500+: ended
+
+One connection carries one subscription, so that a slow one never holds another. Inputs return effects; next door: `intake.py` keeps the
+events, `io.net.uplink` moves the bytes, `peer.py` is the other half.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+from typing import Literal, TypeAlias
+
+import msgspec
+from msgspec import Struct
+
+from truetape.core.feed.backoff import Backoff, Jitter
+from truetape.core.serve.frames import Encoding
+from truetape.model.event import Book, Lagged, Market
+from truetape.model.wire import (
+    PROTOCOL,
+    Authenticate,
+    Authenticated,
+    Bye,
+    Data,
+    Error,
+    Hello,
+    Ping,
+    Pong,
+    Resume,
+    Subscribe,
+    Subscribed,
+    ToClient,
+    ToGateway,
+    Unsubscribe,
+    Unsubscribed,
+    come_back,
+)  # fmt: skip
+
+SECOND = 1_000_000_000
+HEALTHY = SECOND
+"""A connection that carried data for so long was no bad one: the next dial comes soon."""
+RENEW_WITHIN = 60 * SECOND
+"""So long before a token expires, at most, another is asked for."""
+REFRESH_EVERY = SECOND
+FATAL_STATUS = (400, 401, 403, 404, 426)
+RENEWABLE = ("no_token", "bad_token", "expired", "revoked")
+
+State: TypeAlias = Literal["idle", "dialing", "greeting", "authenticating", "subscribing", "live", "waiting", "ended"]
+
+_DECODERS: dict[Encoding, Callable[[bytes], ToClient]] = {
+    "json": msgspec.json.Decoder(ToClient).decode,
+    "msgpack": msgspec.msgpack.Decoder(ToClient).decode,
+}
+
+
+class Dial(Struct, frozen=True):
+    """Make a connection, with the token as it is now; then `opened`, or `failed`."""
+
+
+class Say(Struct, frozen=True):
+    """Send this."""
+
+    message: ToGateway
+
+
+class Give(Struct, frozen=True):
+    """Hand these to the consumer."""
+
+    events: list[Market]
+
+
+class Stand(Struct, frozen=True):
+    """A subscription stands with these topics: keys (kind, venue, symbol)."""
+
+    topics: list[tuple[str, str, str]]
+
+
+class Renew(Struct, frozen=True):
+    """Read the token anew and call `renewed`."""
+
+
+class Drop(Struct, frozen=True):
+    """Hang up, if there is anything to hang up; nothing more is heard of that connection."""
+
+
+class Ended(Struct, frozen=True):
+    """It is over: `code` as the gateway closed (0 where it did not), `reason` for a program, `text` for a person."""
+
+    code: int
+    reason: str
+    text: str
+
+
+Effect: TypeAlias = Dial | Say | Give | Stand | Renew | Drop | Ended
+
+
+class Timing(Struct, frozen=True, kw_only=True):
+    """How a client waits."""
+
+    backoff_first_s: float = 0.25
+    backoff_max_s: float = 10.0
+    jitter: Jitter = 0.3
+    greet_s: float = 10.0
+    ping_every_s: float = 5.0
+    pong_within_s: float = 5.0
+
+
+class Reader:
+    """One connection of a client, and the subscription on it. `offsets` is how far it came in each topic, within `epoch`."""
+
+    def __init__(self, encoding: Encoding, timing: Timing, random: Random, *, renewable: bool = False) -> None:
+        self.timing = timing
+        self.want: Subscribe | None = None
+        self.state: State = "idle"
+        self.end: Ended | None = None
+        self.hello: Hello | None = None
+        self.epoch = ""
+        self.offsets: dict[str, int] = {}
+        self.whole: dict[str, None] = {}  # books that have no beginning yet
+        self.id = 0
+        self.reconnects = 0
+        self.recovered = self.unrecovered = 0  # topics that went on, and that did not
+        self.why = ""  # the last connection ended
+        self._decode = _DECODERS[encoding]
+        self._renewable = renewable
+        self._token = ""
+        self._must_differ = False
+        self._backoff = Backoff(timing.backoff_first_s, timing.backoff_max_s, timing.jitter, random)
+        self._bye: Bye | None = None
+        self._since = self._heard = self._pinged = self._refreshed = self._renew_at = self._live_at = 0
+        self._wait = 0
+        self._changes = False
+
+    # -- what the consumer wants ----------------------------------------------------------------------------------------
+
+    def start(self, now: int) -> list[Effect]:
+        """Connect."""
+        assert self.state == "idle", "started once"
+        return self._dial(now)
+
+    def subscribe(self, want: Subscribe, now: int) -> list[Effect]:
+        """What this connection is for."""
+        assert self.want is None, "one subscription for each connection"
+        self.want = want
+        self._changes = "book_delta" in want.channels and want.mode != "conflate"
+        return self._ask(now) if self.state == "live" else []
+
+    def refresh(self, topics: list[str], now: int) -> list[Effect]:
+        """Changes of these books were lost on our side: they are to begin anew, all else goes on as it is."""
+        self.whole.update(dict.fromkeys(topics))
+        if self.state != "live" or now - self._refreshed < REFRESH_EVERY:
+            return []  # on the next connection, or at the next call
+        self._refreshed = now
+        return [Say(Unsubscribe(self.id)), *self._ask(now)]
+
+    def close(self, now: int) -> list[Effect]:
+        """No more."""
+        return self._end(0, "closed", "closed by its consumer")
+
+    # -- what the connection brings -------------------------------------------------------------------------------------
+
+    def opened(self, token: str, now: int) -> list[Effect]:
+        """The connection stands; `token` is as it was read for it, empty for none."""
+        self._token = token
+        self._heard = self._since = now
+        self.state = "greeting"
+        return []
+
+    def message(self, data: bytes, now: int) -> list[Effect]:
+        """One whole message of the gateway."""
+        self._heard = now
+        try:
+            said = self._decode(data)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError) as error:
+            return [Drop(), *self.lost(1006, f"expected a message of {PROTOCOL}: {error}", now)]
+        match said:
+            case Data():
+                return self._data(said)
+            case Hello():
+                return self._greeted(said, now)
+            case Authenticated():
+                return self._authenticated(said, now)
+            case Subscribed():
+                return self._subscribed(said, now)
+            case Unsubscribed():
+                return self._end(0, "unsubscribed", said.reason) if said.id == self.id and said.reason else []
+            case Error():
+                return self._end(0, said.reason, said.text) if said.id == self.id or self.state != "live" else []
+            case Bye():
+                self._bye = said
+                return []
+            case Pong():
+                return []
+
+    def heard(self, now: int) -> None:
+        """Something came that is no message, or nothing could come because we did not read."""
+        self._heard = now
+
+    def failed(self, why: str, status: int, retry_after_s: float, now: int) -> list[Effect]:
+        """No connection could be made. `status` is HTTP's, 0 without an answer."""
+        self.why = why
+        if status in FATAL_STATUS:
+            return self._end(status, "refused", why)
+        return self._later(retry_after_s, now)
+
+    def lost(self, code: int, why: str, now: int) -> list[Effect]:
+        """The connection ended, with this close code (1006: without one)."""
+        if self.state in ("ended", "waiting"):
+            return []
+        bye, self._bye = self._bye, None
+        reason, after = "lost", -1.0
+        if bye is not None:
+            code, reason, why, after = bye.code, bye.reason, bye.text, bye.retry_after_s
+        self.why = f"{code} {reason}: {why}"
+        if reason in RENEWABLE and self._renewable and not self._must_differ:
+            self._must_differ = True  # there may be another token by now: one try, if there is
+            return self._later(0.0, now)
+        if not come_back(code):
+            return self._end(code, reason, why)
+        if self._live_at and now - self._live_at >= HEALTHY:
+            self._backoff.attempts = 0
+        return self._later(after, now)
+
+    def renewed(self, token: str, now: int) -> list[Effect]:
+        """The token as it is now; the same again is not sent twice."""
+        if token in ("", self._token) or self.state != "live":
+            return []
+        self._token = token
+        return [Say(Authenticate(token))]
+
+    def token_for_dial(self, token: str) -> list[Effect]:
+        """Read just before a dial: where the last one was refused, the same again is the end."""
+        if self._must_differ and token == self._token:
+            return self._end(4501, "bad_token", f"{self.why}; the token has not changed since")
+        return []
+
+    # -- time -----------------------------------------------------------------------------------------------------------
+
+    @property
+    def deadline(self) -> int | None:
+        """When `tick` is next due, ns."""
+        timing = self.timing
+        match self.state:
+            case "waiting":
+                return self._wait
+            case "greeting" | "authenticating" | "subscribing":
+                return self._since + round(timing.greet_s * SECOND)
+            case "live":
+                quiet = max(self._heard, self._pinged)
+                due = quiet + round(
+                    (timing.pong_within_s if self._pinged > self._heard else timing.ping_every_s) * SECOND
+                )
+                return min(due, self._renew_at) if self._renew_at else due
+            case _:
+                return None
+
+    def tick(self, now: int) -> list[Effect]:
+        """Is it time to dial, to ping, to give up?"""
+        due = self.deadline
+        if due is None or now < due:
+            return []
+        if self.state == "waiting":
+            return self._dial(now)
+        if self.state != "live":
+            return [Drop(), *self.lost(1006, f"no answer within {self.timing.greet_s:g} s while {self.state}", now)]
+        if self._renew_at and now >= self._renew_at:
+            self._renew_at = 0
+            return [Renew()]
+        if self._pinged > self._heard:
+            return [Drop(), *self.lost(1006, f"no pong within {self.timing.pong_within_s:g} s", now)]
+        self._pinged = now
+        return [Say(Ping(now))]
+
+    # -- inside ---------------------------------------------------------------------------------------------------------
+
+    def _dial(self, now: int) -> list[Effect]:
+        self.state = "dialing"
+        self._backoff.attempts += 1
+        self._live_at = self._pinged = self._renew_at = 0
+        return [Dial()]
+
+    def _later(self, after_s: float, now: int) -> list[Effect]:
+        self.state = "waiting"
+        self._wait = now + self._backoff.wait(self._live_at > 0, after_s)
+        return []
+
+    def _end(self, code: int, reason: str, text: str) -> list[Effect]:
+        if self.state == "ended":
+            return []
+        self.state = "ended"
+        self.end = Ended(code, reason, text)
+        return [Drop(), self.end]
+
+    def _greeted(self, hello: Hello, now: int) -> list[Effect]:
+        if hello.protocol != PROTOCOL:
+            return self._end(0, "protocol", f"expected a gateway of {PROTOCOL}, found {hello.protocol}")
+        self.hello = hello
+        if hello.token == "none":
+            return self._ready(now)
+        if not self._token:
+            return self._end(4500, "no_token", "the gateway asks for a token: give truetape.client(…, token=…)")
+        self.state, self._since = "authenticating", now
+        return [Say(Authenticate(self._token))]
+
+    def _authenticated(self, who: Authenticated, now: int) -> list[Effect]:
+        self._must_differ = False
+        if who.expires and self._renewable:
+            self._renew_at = max(now + SECOND, who.expires - min(RENEW_WITHIN, (who.expires - now) // 4))
+        return self._ready(now) if self.state == "authenticating" else []
+
+    def _ready(self, now: int) -> list[Effect]:
+        self._heard = now
+        self.state = "live"
+        return self._ask(now) if self.want is not None else []
+
+    def _ask(self, now: int) -> list[Effect]:
+        assert self.want is not None, "asked for by a consumer"
+        self.id += 1
+        self.state, self._since = "subscribing", now
+        resume = None
+        if self.epoch:
+            resume = Resume(self.epoch, dict(self.offsets), [topic for topic in self.whole if topic in self.offsets])
+        return [Say(msgspec.structs.replace(self.want, id=self.id, resume=resume))]
+
+    def _subscribed(self, said: Subscribed, now: int) -> list[Effect]:
+        if said.id != self.id or self.hello is None:
+            return []
+        if self._live_at == 0 and self.epoch:
+            self.reconnects += 1
+        self.state = "live"
+        self._live_at = self._live_at or now
+        if self.epoch != self.hello.epoch:
+            self.offsets.clear()
+        self.epoch = self.hello.epoch
+        for row in said.topics:
+            self.offsets[row.topic] = row.offset
+            if row.recovered is not None:
+                self.recovered += row.recovered
+                self.unrecovered += not row.recovered
+            if row.recovered is not True:
+                self._begin(row.topic)
+        return [Stand([key_of(row.topic) for row in said.topics])]
+
+    def _data(self, said: Data) -> list[Effect]:
+        if said.id != self.id:
+            return []  # of the subscription before a refresh: it comes again
+        new = [topic for topic in said.offsets if topic not in self.offsets]
+        self.offsets.update(said.offsets)
+        for topic in new:
+            self._begin(topic)
+        if self._changes:
+            for event in said.events:
+                if type(event) is Book and event.snapshot:
+                    self.whole.pop(f"book_delta:{event.venue}:{event.symbol}", None)
+                elif type(event) is Lagged and event.topic == "book_delta":
+                    self.whole[f"book_delta:{event.venue}:{event.symbol}"] = None
+        give: list[Effect] = [Give(said.events)]
+        return [Stand([key_of(topic) for topic in new]), *give] if new else give
+
+    def _begin(self, topic: str) -> None:
+        if self._changes and topic.startswith("book_delta:"):
+            self.whole[topic] = None
+
+
+def key_of(topic: str) -> tuple[str, str, str]:
+    """A topic's name in its parts."""
+    kind, _, rest = topic.partition(":")
+    venue, _, symbol = rest.partition(":")
+    return kind, venue, symbol
