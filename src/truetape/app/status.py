@@ -89,7 +89,8 @@ def _clock() -> dict[str, Any]:
 def _tls(gateway: Gateway, link: Any) -> dict[str, Any]:
     """How long the venue's certificate is valid, days since it was dialed; and whether its key is one of the pins (null: none set, or seen)."""
     pins = gateway.dialing(link.feed.name).pins
-    days = gateway.driver.certificate_days.get(link.source)
+    driver = getattr(gateway, "driver", None)  # it is made on entry
+    days = driver.certificate_days.get(link.source) if driver is not None else None
     return {
         "certificate_days": round(days, 1) if days is not None else None,
         "pinned": pins.matched if pins is not None else None,
