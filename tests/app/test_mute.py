@@ -1,4 +1,4 @@
-"""A subscription that falls mute on a connection that lives, over real sockets: found within its threshold and half a second, and back by itself."""
+"""A subscription that falls mute on a connection that lives, over real sockets: found within its threshold and half a second, and mended."""
 
 import asyncio
 
@@ -13,7 +13,13 @@ S = 1_000_000_000
 async def test_a_mute_symbol_is_found_within_its_threshold_and_half_a_second_and_comes_back() -> None:
     options = Options(venue="kraken", symbols=2, rate=200, faults=parse(["mute-symbol@3s:BTC/USDT=8"]))
     async with Simulator(options) as sim, asyncio.timeout(60):
-        feed = {"venue": "kraken", "url": sim.ws, "rest_url": sim.rest, "symbols": list(sim.symbols), "channels": ["book"]}
+        feed = {
+            "venue": "kraken",
+            "url": sim.ws,
+            "rest_url": sim.rest,
+            "symbols": list(sim.symbols),
+            "channels": ["book"],
+        }
         async with open_gateway({"feeds": [feed]}) as gateway:
             mute = gateway.stream("kraken:BTC-USDT")
             other = next(row for row in gateway.pump.links["kraken-1"].streams.values() if row is not mute)

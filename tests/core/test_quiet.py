@@ -13,6 +13,7 @@ from truetape.core.feed.venue import Want
 from truetape.core.route import checkpoint
 from truetape.model.effect import Close, Send
 from truetape.model.event import Status
+from truetape.venues.kraken import checksum
 
 HOUR = 3600
 ACKS = msgspec.structs.replace(CALM, ack_within_s=5.0)
@@ -189,3 +190,24 @@ def test_a_pool_learns_anew_when_its_members_change() -> None:
     pool.heard(["a"], 41 * S, 0)
     assert pool.threshold == 0
     assert Timing().ack_within_s > 0 and T0
+
+
+def test_checksums_that_fail_after_each_good_snapshot_are_suspect_and_asked_for_ever_more_slowly() -> None:
+    room = Room(BOOK).open()
+    good = checksum(["1010"], ["2010"])
+    change = (
+        '{"channel":"book","type":"update","data":[{"symbol":"BTC/USD","bids":[{"price":1.0,"qty":1.0}],'
+        f'"asks":[{{"price":2.0,"qty":1.0}}],"checksum":{good + 1}}}]}}'
+    ).encode()
+    asked: list[float] = []
+    room.book(more=f',"checksum":{good}')
+    for tenth in range(1, 3000):
+        effects = room.until(tenth / 10)
+        if room.pump.links["k-1"].books["BTC/USD"].sync.live:  # type: ignore[union-attr]
+            effects += room.pump.frame("k-1", change, room.now)
+        if any(isinstance(effect, Send) and b'"subscribe"' in effect.data for effect in effects):
+            asked.append(tenth / 10)
+            room.book(more=f',"checksum":{good}')
+    states = {row[1] for row in room.statuses()}
+    pauses = [b - a for a, b in pairwise(asked)]
+    assert "SUSPECT" in states and max(pauses) >= 60 and len(asked) < 15, asked

@@ -82,6 +82,11 @@ class BookSync:
         self._buffer: deque[Book] = deque()
         self._pending: Book | None = None  # a fetched snapshot that no change has bridged yet
 
+    @property
+    def failures(self) -> int:
+        """Checksums that failed with no change between them that held."""
+        return self._bad
+
     def feed(self, event: Book) -> Sequence[Book]:
         """Judge one book message; returns what may be published. Afterwards read `state`."""
         if event.snapshot:
@@ -162,7 +167,8 @@ class BookSync:
         ours = self.book.checksum(self._checksum, self.rule.checksum_depth)
         if ours == event.checksum:
             self.counts.checksums_ok += 1
-            self._bad = 0
+            if not event.snapshot or self.rule.snapshot == "whole":
+                self._bad = 0  # a snapshot that holds says nothing of the changes that follow it
             self.verified = event.recv
             self.evidence = "checksum"
             return True

@@ -32,10 +32,10 @@ class SnapshotDesk:
         self._flying: dict[str, int] = {}  # raw -> given up at
         self._tries: dict[str, int] = {}
 
-    def ask(self, raw: str, now: int) -> None:
-        """A book needs a snapshot; asking twice is asking once."""
+    def ask(self, raw: str, now: int, failures: int = 0) -> None:
+        """A book needs a snapshot; asking twice is asking once. `failures`: how often the last ones were of no use, though they came."""
         if raw not in self._flying and raw not in self._asked:
-            tries = self._tries.get(raw, 0)
+            tries = max(self._tries.get(raw, 0), failures - 1)
             self._asked[raw] = now if tries < 2 else now + _patience(tries - 1)
 
     def answered(self, raw: str) -> None:

@@ -354,7 +354,7 @@ class Judge:
     # -- snapshots -------------------------------------------------------------------------------------------------------
 
     def _want_snapshot(self, link: Link, stream: Stream, sync: BookSync, now: int) -> None:
-        link.desk.ask(stream.raw, now)
+        link.desk.ask(stream.raw, now, sync.failures)
         if link.session is not None:
             self.ask_snapshots(link, link.session, now)
 
