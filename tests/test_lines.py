@@ -300,6 +300,14 @@ def test_a_connection_rolls_before_its_end_and_nothing_is_lost_or_doubled(venue:
         assert world.replayed() == world.pump.digest.value()
 
 
+def test_a_short_life_rolls_too() -> None:
+    faults, timing = ("lifetime-cut@0s=12",), Timing(lifetime_s=12)
+    world = World("binance", seed=2, lines=1, faults=faults, timing=timing).run(60).settle()
+    said = [event for event in world.events if isinstance(event, Status) and not event.channel]
+    assert [event.reason for event in said if "closed_by_venue" in event.reason] == []
+    assert world.gaps() == []
+
+
 def test_two_lines_roll_one_after_the_other() -> None:
     world = World("binance", seed=3, lines=2, faults=("lifetime-cut@0s=20",), timing=LIFE).run(60).settle()
     said = [event for event in world.events if isinstance(event, Status) and not event.channel]

@@ -60,6 +60,9 @@ class Rollover:
             session = link.session
             if session is None or session.state != "OPEN" or now < self.due(link, session):
                 continue
+            two = link.pair
+            if two is not None and two.switched and now >= two.switched + OVERLAP:
+                self._dissolve(two, link)  # a life so short that the last hand-over is not forgotten yet
             if link.pair is None:
                 self._succeed(link, session, now)
             elif link.pair.successor is None and ready(link.pair, link.pair.other(link), now):
