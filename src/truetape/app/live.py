@@ -244,6 +244,7 @@ class Gateway:
         subscription = Subscription(box, self._loop, self.release, self.driver.arm_windows, self.driver.stages)
         self.driver.wakers[box] = subscription.wake
         self.wants.hold(box, asked)
+        self.wants.tell(box, asked, clock())
         return subscription
 
     def release(self, box: Mailbox, reason: str) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
 
 import msgspec
 
+from truetape.app import webpage
 from truetape.app.secrets import redact
+from truetape.app.status import status
 from truetape.io.clock import now as clock
 from truetape.io.serve.gateway import Answer, Request
 
@@ -31,7 +34,12 @@ class Pages:
             "/readyz": self.readyz,
             "/status": self.status,
             "/clients": self.clients_page,
+            **dict.fromkeys(webpage.files(), self.page),
         }
+
+    def page(self, request: Request) -> Answer:
+        """The page for a browser, and its files."""
+        return webpage.serve(request, tls=self.service.how.tls is not None)
 
     def readyz(self, _request: Request) -> Answer:
         """Ready: not draining, and every book is LIVE or QUIET."""
@@ -47,8 +55,15 @@ class Pages:
             return Answer(503, ("waiting for " + ", ".join(waiting[:10]) + "\n").encode(), TEXT)
         return Answer(200, b"ready\n", TEXT)
 
-    def status(self, _request: Request) -> Answer:
-        return Answer(200, redact(msgspec.json.encode(self.service.gateway.status()).decode()).encode(), AS_JSON)
+    def status(self, request: Request) -> Answer:
+        """What `truetape status` shows. `?subscriptions=no` leaves those out, which the stream's channel `status` tells as they change;
+        `?delays=yes` adds each connection's histogram as [upper edge in ms, count]."""
+        asked = dict(parse_qsl(request.query))
+        gateway = self.service.gateway
+        tree = status(gateway, subscriptions=asked.get("subscriptions") != "no")
+        if asked.get("delays") == "yes":
+            tree["delays"] = {link.source: link.delay.rows() for link in gateway.pump.links.values()}
+        return Answer(200, redact(msgspec.json.encode(tree).decode()).encode(), AS_JSON)
 
     def clients_page(self, _request: Request) -> Answer:
         return Answer(200, msgspec.json.encode(self.clients()), AS_JSON)

@@ -296,6 +296,7 @@ class Service:
         gateway.boxes[box] = found
         gateway.driver.wakers[box] = self.hall.waker(client, asked.id)
         gateway.wants.hold(box, found)
+        gateway.wants.tell(box, found, now)
         self.hall.ready(client)
         return box
 

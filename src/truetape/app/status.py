@@ -20,13 +20,15 @@ MS = 1_000_000
 SECOND = 1_000_000_000
 
 
-def status(gateway: Gateway) -> dict[str, Any]:
-    """The tree that `truetape status --json` prints."""
+def status(gateway: Gateway, *, subscriptions: bool = True) -> dict[str, Any]:
+    """The tree that `truetape status --json` prints; without `subscriptions` where they are many and not wanted."""
     now, entered = clock(), hasattr(gateway, "driver")
     return {
         "version": truetape.__version__,
         "uptime_s": round((now - gateway.started) / SECOND, 3),
-        "subscriptions": [row for link in gateway.pump.links.values() for row in _streams(link, now)],
+        "subscriptions": [row for link in gateway.pump.links.values() for row in _streams(link, now)]
+        if subscriptions
+        else [],
         "connections": [
             _connection(link) | _tls(gateway, link) for link in gateway.pump.links.values() if not link.parked
         ],

@@ -18,9 +18,11 @@ from truetape.app.symbols import channel, resolve
 from truetape.core.feed.plan import Feed
 from truetape.core.feed.venue import Want
 from truetape.core.route.link import Link
+from truetape.core.route.mailbox import Mailbox
 from truetape.core.route.orders import Order
 from truetape.core.route.pump import Pump
 from truetape.core.route.router import Pattern
+from truetape.model.event import NOTICES, Status
 
 Key: TypeAlias = tuple[str, str, str]
 """(feed, channel, the venue's spelling)."""
@@ -69,6 +71,10 @@ class Wants:
         kind = self._kind(text, word, [feed])
         if symbol == "*":
             return Asked((kind, feed.label, "*"))
+        if kind == NOTICES:
+            return Asked(
+                (kind, feed.label, _spellings(symbol, feed)[1])
+            )  # hears what others subscribed; asks the venue for nothing
         ours = channel("book" if word == "book_delta" else word, feed.dialect)
         raw, canonical = _spellings(symbol, feed)
         want = Want(ours, raw, canonical, feed.depth if ours == "book" else 0)
@@ -84,7 +90,7 @@ class Wants:
     @staticmethod
     def _kind(text: str, word: str, feeds: Sequence[Feed]) -> str:
         """The topic's kind; the venues' own words are accepted."""
-        if word == "book_delta":
+        if word in ("book_delta", NOTICES):
             return word
         why = ""
         for feed in feeds:
@@ -110,6 +116,21 @@ class Wants:
                 self._command(msgspec.json.encode(Order("open", source, [one.want], one.feed.name)))
             elif link is not None and (one.want.channel, one.want.raw) not in link.streams:
                 self._command(msgspec.json.encode(Order("want", source, [one.want])))
+
+    def tell(self, box: Mailbox, asked: Iterable[Asked], now: int) -> None:
+        """Who asked for statuses learns at once how everything is that it will hear of: connections first, then subscriptions."""
+        patterns = [one.pattern for one in asked if one.pattern[0] == NOTICES]
+        if not patterns:
+            return
+        heard = [link for link in self._pump.links.values() if any(v in ("*", link.label) for _, v, _ in patterns)]
+        links = [link for link in heard if not link.parked]
+        for link in links:
+            if (session := link.session) is not None:
+                box.notice(Status(link.label, link.source, link.url, now, "", session.state, session.reason, since=now))
+        for link in links:
+            for stream in link.streams.values() if link.leads else ():
+                if any(v in ("*", stream.venue) and s in ("*", stream.symbol) for _, v, s in patterns):
+                    box.notice(stream.status(now))
 
     def release(self, holder: Hashable, asked: Iterable[Asked]) -> None:
         """Let go; what nobody holds any more, and no configuration names, is ended at the venue."""

@@ -175,6 +175,9 @@ Market: TypeAlias = Trade | Quote | Book | Bar | Ticker | Gap | Lagged | Status
 DATA_KINDS = ("trade", "quote", "book", "book_delta", "bar", "ticker")
 """What a ledger counts; `gap`, `lagged` and `status` stand outside it."""
 
+NOTICES = "status"
+"""The channel of those who want no data, only the notices: statuses and gaps."""
+
 KINDS: dict[type, str] = {
     Trade: "trade", Quote: "quote", Book: "book", Bar: "bar", Ticker: "ticker", Gap: "gap", Lagged: "lagged", Status: "status",
 }  # fmt: skip

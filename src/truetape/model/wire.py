@@ -51,6 +51,8 @@ class Resume(Struct, frozen=True, forbid_unknown_fields=True):
 class Subscribe(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="subscribe"):
     """One subscription with a box of its own, by patterns (`venue:SYMBOL`, `venue:*`, `*`) and channels.
 
+    The channel `status` carries no data, only notices: at once how every connection and subscription is, then each change and each gap.
+
     `mode` says what gives way when the client is slower than the market: beyond `bound` waiting events (`drop_oldest`, `drop_newest`,
     `disconnect`), by time (`max_age`, older than `max_age_ms`), or always the latest of each topic (`conflate`, each `conflate_ms`).
     `depth`: levels of whole books, 0 all.

@@ -71,6 +71,8 @@ async def _serve(gateway: Gateway) -> int:
 def _bug(context: dict[str, Any], end: Any) -> None:
     """What nobody caught is a bug: say it and end, so that whoever supervises starts a sound process."""
     error = context.get("exception")
+    if "protocol" in context and str(context.get("message", "")).startswith("SSL"):
+        return  # a stranger at our port broke off its handshake: neither news nor our mistake
     log.warning("bug", message=context.get("message", ""), error=f"{type(error).__name__}: {error}" if error else "")
     if error is not None and not isinstance(error, ConnectionError | TimeoutError):
         end(1)

@@ -66,6 +66,11 @@ class Histogram:
         bits, eighth = index >> 3, index & 7
         return index + 1 if bits < 4 and index < 8 else ((8 + eighth + 1) << bits) >> 4
 
+    def rows(self) -> list[tuple[float, int]]:
+        """(upper edge in ms, count) of each bucket that has any, ascending; negative durations are not among them."""
+        self.fold()
+        return [(self.edge(index) / 1e6, self.buckets[index]) for index in sorted(self.buckets)]
+
     def percentile(self, share: float) -> int | None:
         """The value in ns that this share (0..1) of the counted durations does not exceed; None when nothing was counted."""
         self.fold()

@@ -4,7 +4,7 @@
 
 `flush` settles what was touched and returns the boxes whose readers wait and have something to take; `deadline` says when a window of
 a conflating box ends and `tick` (the same as `flush`) is due. A consumer asks in patterns (kind, venue or "*", symbol or "*"); topics
-that appear later are joined to the patterns that match them.
+that appear later are joined to the patterns that match them. The kind "status" has no topics: who asks for it hears notices only.
 
 Next door: `mailbox.py` is what is filled here, `pump.py` is who publishes.
 """
@@ -17,7 +17,7 @@ from itertools import chain
 from typing import TypeAlias
 
 from truetape.core.route.mailbox import Key, Mailbox
-from truetape.model.event import DATA_KINDS, Book, Gap, Market, Status
+from truetape.model.event import DATA_KINDS, NOTICES, Book, Gap, Market, Status
 
 Pattern: TypeAlias = tuple[str, str, str]
 """(kind, venue, symbol), where venue and symbol may be "*" for all."""
@@ -296,8 +296,8 @@ def places_of(pattern: Pattern) -> list[tuple[str, str]]:
 def check(name: str, patterns: Sequence[Pattern]) -> None:
     """Raise ValueError for what a box cannot ask for."""
     for kind, _, _ in patterns:
-        if kind not in DATA_KINDS:
-            raise ValueError(f"mailbox {name}: expected one of {', '.join(DATA_KINDS)}, found {kind}")
+        if kind not in DATA_KINDS and kind != NOTICES:
+            raise ValueError(f"mailbox {name}: expected one of {', '.join(DATA_KINDS)} or {NOTICES}, found {kind}")
     changes = [pattern[1:] for pattern in patterns if pattern[0] == "book_delta"]
     for venue, symbol in [pattern[1:] for pattern in patterns if pattern[0] == "book"]:
         if any((v == venue or "*" in (v, venue)) and (s == symbol or "*" in (s, symbol)) for v, s in changes):

@@ -12,6 +12,7 @@ from typing import Literal, TypeAlias
 from msgspec import Struct
 
 from truetape.core.route.router import Pattern
+from truetape.model.event import NOTICES
 
 Role: TypeAlias = Literal["reader", "trader", "ops", "admin"]
 ROLES: tuple[Role, ...] = ("reader", "trader", "ops", "admin")
@@ -54,11 +55,13 @@ def parse(pattern: str) -> Pattern:
 
 
 def allows(allow: Iterable[str], wanted: Pattern) -> bool:
-    """Whether one of the patterns covers all that is wanted: a star is covered by a star only. `book_delta` is the book."""
+    """Whether one of the patterns covers all that is wanted: a star is covered by a star only. `book_delta` is the book; notices come
+    with any channel."""
     channel, venue, symbol = wanted
     channel = "book" if channel == "book_delta" else channel
     for pattern in allow:
         c, v, s = parse(pattern)
-        if c.partition(".")[0] in ("*", channel.partition(".")[0]) and v in ("*", venue) and s in ("*", symbol):
+        covered = channel == NOTICES or c.partition(".")[0] in ("*", channel.partition(".")[0])
+        if covered and v in ("*", venue) and s in ("*", symbol):
             return True
     return False
