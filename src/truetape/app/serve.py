@@ -31,6 +31,7 @@ from truetape.core.serve.frames import Frames
 from truetape.core.serve.history import Histories
 from truetape.core.serve.meter import Bucket, Crowd
 from truetape.core.serve.peer import Peer, Refused, Rules
+from truetape.core.serve.reader import key_of
 from truetape.io.clock import now as clock
 from truetape.io.serve.client import Client, Pipe
 from truetape.io.serve.gateway import Answer, Request, listen
@@ -276,12 +277,12 @@ class Service:
                 kind, venue, symbol = one.pattern
                 raise Refused("forbidden", f"the token of {claims.name} does not allow {venue}:{symbol}/{kind}")
         client = self._by_peer[peer]
-        resume = None
-        if asked.resume is not None:
-            same = asked.resume.epoch == self.rules.epoch
-            resume = {_key(topic): offset if same else -1 for topic, offset in asked.resume.offsets.items()}
         name = f"{claims.name}#{client.number}/{asked.id}"
-        box = ClientBox(name, _mode(asked), asked.bound, asked.depth, self.histories, self.frames.cuts, resume)
+        box = ClientBox(name, _mode(asked), asked.bound, asked.depth, self.histories, self.frames.cuts)
+        if (resume := asked.resume) is not None:
+            box.beginning = resume.epoch == self.rules.epoch
+            box.resume = {key_of(topic): at if box.beginning else -1 for topic, at in resume.offsets.items()}
+            box.whole = dict.fromkeys(map(key_of, resume.whole))
         try:
             gateway.pump.router.subscribe(box, [one.pattern for one in found])
         except ValueError as error:
@@ -313,12 +314,6 @@ def _mode(asked: Subscribe) -> Mode:
     if asked.mode == "max_age":
         return max_age(asked.max_age_ms / 1000)
     return simple[asked.mode]
-
-
-def _key(topic: str) -> Key:
-    kind, _, rest = topic.partition(":")
-    venue, _, symbol = rest.partition(":")
-    return kind, venue, symbol
 
 
 def _bearer(headers: Mapping[str, str]) -> str:

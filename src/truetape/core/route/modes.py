@@ -31,14 +31,18 @@ Place: TypeAlias = tuple[type | str | int, ...]
 
 
 class Held:
-    """The latest event of one place and since when it waits; of trades also the sums over those that it stands for."""
+    """The latest event of one place and since when it waits; of trades also the sums over those that it stands for.
 
-    __slots__ = ("count", "first_ts", "item", "notional", "since", "size")
+    `events` is how many published events it stands for, `count` how many prints.
+    """
+
+    __slots__ = ("count", "events", "first_ts", "item", "notional", "since", "size")
 
     def __init__(self, item: Market, since: int) -> None:
         self.item = item
         self.since = since
         self.count = 0
+        self.events = 1
 
     def merge(self, trade: Trade) -> None:
         """One more trade; the first that is merged also brings in the one that waited alone."""
@@ -213,6 +217,7 @@ class Conflate(Mode, frozen=True):
                 pending[place] = Held(item, now)
                 continue
             box.conflated += 1
+            held.events += 1
             if isinstance(item, Trade):
                 held.merge(item)
             else:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from truetape.core.route.mailbox import OUTSIDE, Item, Key, Lag, Mailbox, Mode
 from truetape.core.route.router import Topic
 from truetape.core.serve.history import Histories
-from truetape.model.event import Book, Lagged, Market
+from truetape.model.event import Lagged, Market
 
 UNKNOWN = -1
 
@@ -18,10 +18,13 @@ UNKNOWN = -1
 class ClientBox(Mailbox):
     """`resume` says up to which offset the client has each topic; `recovered` answers, once the box has joined it.
 
+    `whole`: books of which the client has no state to apply changes to. `beginning`: a topic that `resume` does not name appeared while the
+    client was away, and is gone on with from its first event.
+
     `cuts` is shared by all boxes of a server: whole books cut to a depth, so that a thousand clients of one depth share one object.
     """
 
-    __slots__ = ("cuts", "histories", "recovered", "resume", "signature", "start")
+    __slots__ = ("_told", "beginning", "cuts", "histories", "recovered", "resume", "signature", "start", "whole")
 
     def __init__(
         self,
@@ -31,12 +34,14 @@ class ClientBox(Mailbox):
         depth: int,
         histories: Histories,
         cuts: dict[tuple[int, int], tuple[Market, Market]],
-        resume: dict[Key, int] | None = None,
     ) -> None:
         super().__init__(name, mode, bound, depth)
         self.histories = histories
         self.cuts = cuts
-        self.resume = resume or {}
+        self.resume: dict[Key, int] = {}
+        self.whole: dict[Key, None] = {}
+        self.beginning = False
+        self._told: dict[int, Market] = {}  # notices that several histories have
         self.recovered: dict[Key, bool] = {}
         self.start: dict[Key, int] = {}  # each topic's offset after which this box receives
         self.signature = 0  # of boxes that are filled alike; 0: of none
@@ -44,15 +49,13 @@ class ClientBox(Mailbox):
     def join(self, topic: Topic) -> None:
         """Begin with the exact continuation of what the client has, else with an explicit loss and the whole state."""
         key = topic.key
-        self.histories.keep(topic)
-        offset = self.resume.pop(key, None)
-        missed = self.histories.since(key, offset) if offset is not None and offset >= 0 else None
+        self.histories.keep(topic, self.depth)
+        offset = self.resume.pop(key, 0 if self.beginning else None)
+        usable = offset is not None and offset >= 0 and key not in self.whole
+        missed = self.histories.since(key, offset) if offset is not None and usable else None
         if offset is None or missed is None:
             if offset is not None:
-                self.recovered[key] = False
-                lost = topic.published - offset if 0 <= offset <= topic.published else UNKNOWN
-                self.inbox.append(Lagged(topic.venue, topic.symbol, topic.kind, lost, "not_recovered"))
-                self.others += 1
+                self._lost(topic, offset)
             super().join(topic)
             self.start[key] = topic.published
             return
@@ -62,8 +65,27 @@ class ClientBox(Mailbox):
         data = topic.published - offset
         self.bound += data  # what was missed has its own room: it shall not push itself out
         self.limit = max(self.limit, self.bound)
-        self.inbox.extend(missed)
-        self.others += len(missed) - data
+        for item in missed:
+            if type(item) in OUTSIDE:
+                if id(item) in self._told:
+                    continue
+                self._told[id(item)] = item
+                self.others += 1
+            self.inbox.append(item)
+
+    def _lost(self, topic: Topic, offset: int) -> None:
+        """What the client missed of this topic is not to be had; where nothing was missed, nothing is said."""
+        lost = topic.published - offset if 0 <= offset <= topic.published else UNKNOWN
+        self.recovered[topic.key] = not lost
+        if lost:
+            self.inbox.append(Lagged(topic.venue, topic.symbol, topic.kind, lost, "not_recovered"))
+            self.others += 1
+
+    def take(self, most: int, now: int) -> list[Market]:
+        """As any box; but of a conflating one all that a notice released at once, for it stands for more events than can be told later."""
+        if self.mode.whole:
+            most = max(most, len(self.front) + len(self.inbox) + len(self.pending))
+        return super().take(most, now)
 
     def cut(self, event: Market) -> Market:
         """As any box does, but once for all who asked for this depth."""
@@ -76,7 +98,7 @@ class ClientBox(Mailbox):
     def at(self, keys: Callable[[], list[Key]]) -> dict[Key, int]:
         """How far the client has come in these topics: all that was published but for what lies here, told or not."""
         topics = self.topics
-        if not (self.inbox or self.front or self.pending or self.lags or self.hand is not None):
+        if not (self.inbox or self.front or self.pending or self.lags or self.broken or self.hand is not None):
             return {key: topics[key].published for key in keys() if key in topics}
         left: dict[Key, int] = {}
         for store in (self.front, self.inbox):
@@ -88,7 +110,10 @@ class ClientBox(Mailbox):
                     left[key] = left.get(key, 0) + 1
         for held in self.pending.values():
             key = self.key(held.item)
-            left[key] = left.get(key, 0) + max(1, held.count)
+            left[key] = left.get(key, 0) + held.events
+        for key, lag in self.broken.items():
+            if lag.dark:  # it lies nowhere until the book is LIVE again
+                left[key] = left.get(key, 0) + lag.count
         return {key: topics[key].published - left.get(key, 0) for key in keys() if key in topics}
 
     def same(self, first: Item, last: Item, count: int) -> bool:
@@ -114,8 +139,3 @@ class ClientBox(Mailbox):
     def rest(self) -> None:
         """The driver took everything: it is to be woken when there is more."""
         self.waiting = self.closed_reason is None
-
-
-def is_book(event: Market) -> bool:
-    """Whether it is a book or a change of one."""
-    return event.__class__ is Book

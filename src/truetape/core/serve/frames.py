@@ -13,12 +13,13 @@ from msgspec import Raw, Struct
 
 from truetape.core.route.mailbox import OUTSIDE, Key
 from truetape.core.serve.box import ClientBox
-from truetape.model.event import Book, Market
+from truetape.model.event import Book, Lagged, Market
 from truetape.model.wire import ToClient
 
 Encoding: TypeAlias = Literal["json", "msgpack"]
 CACHED_MAX = 4096
 """Encoded events kept within a turn."""
+SIGNATURES_MAX = 4096
 
 
 class _Data(Struct, frozen=True, tag_field="type", tag="data"):
@@ -58,6 +59,7 @@ class Frames:
         self._whole: dict[tuple[object, ...], tuple[list[Market], bytes]] = {}
         self.lanes: dict[int, Lane] = {}
         self._signatures: dict[tuple[object, ...], int] = {}
+        self._numbers = 0
         self.encoded = 0
         self.shared = 0
 
@@ -71,11 +73,24 @@ class Frames:
 
     def signature(self, *like: object) -> int:
         """One number for all boxes that are alike: same patterns, mode, bound, depth, id, encoding and wire."""
-        return self._signatures.setdefault(like, len(self._signatures) + 1)
+        known = self._signatures.get(like)
+        if known is None:
+            if (
+                len(self._signatures) >= SIGNATURES_MAX
+            ):  # clients choose what is in them: older ones share no more with newer ones
+                self._signatures.clear()
+            self._numbers += 1
+            known = self._signatures[like] = self._numbers
+        return known
+
+    @staticmethod
+    def plain(events: list[Market]) -> bool:
+        """Whether these are all data: notices that a box made for itself look alike from outside and are not."""
+        return OUTSIDE.isdisjoint(map(type, events))
 
     def data(self, id_: int, box: ClientBox, events: list[Market], encoding: Encoding) -> bytes:
         """One data message of these events, which the box has just given."""
-        drained = bool(box.signature) and box.drained and not box.lags
+        drained = bool(box.signature) and box.drained and not box.lags and not box.broken and self.plain(events)
         key = (box.signature, encoding, id(events[0]), id(events[-1]), len(events), drained)
         known = self._whole.get(key) if drained else None
         if known is not None:
@@ -102,6 +117,13 @@ class Frames:
     @staticmethod
     def _offsets(box: ClientBox, events: list[Market]) -> dict[str, int]:
         def keys() -> list[Key]:
-            return list(dict.fromkeys(box.key(event) for event in events if type(event) not in OUTSIDE))
+            return list(dict.fromkeys(key for event in events if (key := _key(box, event)) is not None))
 
         return {":".join(key): offset for key, offset in box.at(keys).items()}
+
+
+def _key(box: ClientBox, event: Market) -> Key | None:
+    """The topic in which this brings the client on: what it was told to have lost, it will not ask for again."""
+    if type(event) is Lagged:
+        return (event.topic, event.venue, event.symbol)
+    return None if type(event) in OUTSIDE else box.key(event)

@@ -23,7 +23,7 @@ class Tap(Mailbox):
     __slots__ = ("idle_since", "notices", "size", "topic")
 
     def __init__(self, topic: Topic, size: int) -> None:
-        super().__init__(f"history of {topic.key}", drop_oldest, 1, depth=1)  # asks for no depth of its own
+        super().__init__(f"history of {topic.key}", drop_oldest, 1, depth=1)  # as deep as clients ask for
         self.topic = topic
         self.size = size
         self.inbox = deque(maxlen=size)
@@ -35,6 +35,13 @@ class Tap(Mailbox):
     def join(self, topic: Topic) -> None:
         """From here on: a history has no beginning state."""
         self.topics[topic.key] = topic
+
+    def deepen(self, depth: int) -> None:
+        """A client wants whole books this deep (0: all), and will want those that it missed no shallower."""
+        if self.depth and (depth == 0 or depth > self.depth):
+            self.depth = depth
+            depths = [box.depth for box in self.topic.boxes]
+            self.topic.depth = 0 if 0 in depths else max(depths)
 
     def leave(self, topic: Topic) -> None:
         """Forget it."""
@@ -84,12 +91,15 @@ class Histories:
         self._linger = linger_ns
         self.taps: dict[Key, Tap] = {}
 
-    def keep(self, topic: Topic) -> None:
-        """From now on this topic has a history."""
-        if not self._size or topic.key in self.taps:
+    def keep(self, topic: Topic, depth: int) -> None:
+        """From now on this topic has a history, of whole books so deep."""
+        if not self._size:
             return
-        tap = self.taps[topic.key] = Tap(topic, self._size)
-        self._router.subscribe(tap, [topic.key])
+        tap = self.taps.get(topic.key)
+        if tap is None:
+            tap = self.taps[topic.key] = Tap(topic, self._size)
+            self._router.subscribe(tap, [topic.key])
+        tap.deepen(depth)
 
     def since(self, key: Key, offset: int) -> list[Market] | None:
         """What a client that has all up to `offset` missed; None where that is not known any more."""

@@ -47,6 +47,7 @@ RENEW_WITHIN = 60 * SECOND
 """So long before a token expires, at most, another is asked for."""
 REFRESH_EVERY = SECOND
 FATAL_STATUS = (400, 401, 403, 404, 426)
+NOT_RECOVERED = "not_recovered"
 RENEWABLE = ("no_token", "bad_token", "expired", "revoked")
 
 State: TypeAlias = Literal["idle", "dialing", "greeting", "authenticating", "subscribing", "live", "waiting", "ended"]
@@ -120,6 +121,7 @@ class Reader:
         self.hello: Hello | None = None
         self.epoch = ""
         self.offsets: dict[str, int] = {}
+        self._told: dict[str, None] = {}  # losses of which the gateway's own word is still to come
         self.whole: dict[str, None] = {}  # books that have no beginning yet
         self.id = 0
         self.reconnects = 0
@@ -333,17 +335,26 @@ class Reader:
             self.reconnects += 1
         self.state = "live"
         self._live_at = self._live_at or now
-        if self.epoch != self.hello.epoch:
-            self.offsets.clear()
+        same = self.epoch == self.hello.epoch
+        before, self.offsets = self.offsets, {} if not same else self.offsets
         self.epoch = self.hello.epoch
+        self._told.clear()
+        lost: list[Market] = []
         for row in said.topics:
-            self.offsets[row.topic] = row.offset
+            if row.recovered is False:  # told here and now, for the gateway's own word may be cut off
+                self._told[row.topic] = None
+                kind, venue, symbol = key_of(row.topic)
+                count = row.offset - before[row.topic] if same and row.topic in before else -1
+                lost.append(Lagged(venue, symbol, kind, count, NOT_RECOVERED))
             if row.recovered is not None:
                 self.recovered += row.recovered
                 self.unrecovered += not row.recovered
             if row.recovered is not True:
                 self._begin(row.topic)
-        return [Stand([key_of(row.topic) for row in said.topics])]
+            if row.recovered is not True or row.topic not in self.offsets or row.offset > self.offsets[row.topic]:
+                self.offsets[row.topic] = row.offset
+        effects: list[Effect] = [Stand([key_of(row.topic) for row in said.topics])]
+        return [*effects, Give(lost)] if lost else effects
 
     def _data(self, said: Data) -> list[Effect]:
         if said.id != self.id:
@@ -358,8 +369,15 @@ class Reader:
                     self.whole.pop(f"book_delta:{event.venue}:{event.symbol}", None)
                 elif type(event) is Lagged and event.topic == "book_delta":
                     self.whole[f"book_delta:{event.venue}:{event.symbol}"] = None
-        give: list[Effect] = [Give(said.events)]
+        events = [event for event in said.events if not self._known(event)] if self._told else said.events
+        give: list[Effect] = [Give(events)] if events else []
         return [Stand([key_of(topic) for topic in new]), *give] if new else give
+
+    def _known(self, event: Market) -> bool:
+        """Whether this loss was told when the subscription was answered."""
+        if type(event) is not Lagged or event.reason != NOT_RECOVERED:
+            return False
+        return self._told.pop(f"{event.topic}:{event.venue}:{event.symbol}", self) is None
 
     def _begin(self, topic: str) -> None:
         if self._changes and topic.startswith("book_delta:"):

@@ -103,7 +103,7 @@ class Client:
                 if box.drained and box.closed_reason is None:
                     box.rest()
                     del self.boxes_dirty[id_]
-                    if box.signature and len(out) == 1 and box.signature not in frames.lanes:
+                    if box.signature and len(out) == 1 and box.signature not in frames.lanes and frames.plain(events):
                         wire = self.pipe.frame(out)
                         frames.lanes[box.signature] = Lane(events[0], events[-1], len(events), wire)
                     break
