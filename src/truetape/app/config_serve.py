@@ -59,4 +59,5 @@ class ServeConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     keys: list[KeyConfig] = []
     revoked_file: str = "run/revoked.txt"
     token_in_url: bool = False
+    native: list[Literal["binance", "kraken", "tickdb"]] = []
     accept_risk: Literal["", "no TLS", "no tokens", "no TLS and no tokens"] = ""

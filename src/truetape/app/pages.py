@@ -85,4 +85,4 @@ class Pages:
                     for id_, box in peer.boxes.items()
                 ],
             })  # fmt: skip
-        return rows
+        return rows + self.service.natives.rows()

@@ -20,6 +20,8 @@ import truetape
 from truetape.app.config import ConfigError
 from truetape.app.config_serve import ServeConfig
 from truetape.app.keyring import keyring
+from truetape.app.native import PREFIX, Natives
+from truetape.app.native_visit import NativeVisit
 from truetape.app.pages import OPERATORS, TEXT, Pages
 from truetape.app.visit import Visit
 from truetape.app.wants import Asked
@@ -81,6 +83,7 @@ class Service:
         self._looked = 0
         self._server: asyncio.Server | None = None
         self._sidecar: Sidecar | None = None
+        self.natives = Natives(self)
         self._empty = asyncio.Event()
         self._empty.set()
 
@@ -123,6 +126,7 @@ class Service:
         now = clock()
         for index, client in enumerate(list(self.hall.clients)):
             client.say(client.peer.end("draining", "the gateway ends", now, retry_after_s=1.0 + index % 50 / 10))
+        self.natives.drain()
 
     async def close(self) -> None:
         """Let everybody go."""
@@ -133,9 +137,11 @@ class Service:
                 await self._empty.wait()
         for client in list(self.hall.clients):
             client.pipe.abort()
+        self.natives.close()
         self.hall.stop()
 
     def _beat(self, now: int) -> None:
+        self.natives.beat(now)
         if self.keyring is not None and now - self._looked >= SECOND:
             self._looked = now
             if self.revoked.look():
@@ -153,6 +159,8 @@ class Service:
 
     def get(self, request: Request) -> Answer:
         """A plain GET."""
+        if request.path.startswith(PREFIX):
+            return self.natives.get(request)
         page = self.pages.get(request.path)
         if page is None:
             known = ", ".join(sorted(self.pages))
@@ -166,23 +174,29 @@ class Service:
                 return Answer(403, b"expected a token of role ops or admin\n", TEXT)
         return page(request)
 
-    def upgrade(self, request: Request) -> Answer | Visit:
+    def upgrade(self, request: Request) -> Answer | Visit | NativeVisit:
         """A handshake."""
-        if request.path != PATH:
+        native = request.path.startswith(PREFIX)
+        if request.path != PATH and not native:
             return self._no(404, f"expected a WebSocket at {PATH}")
         if self.draining:
             return Answer(503, b"draining\n", {**TEXT, "Retry-After": "2"})
         origin = request.headers.get("origin")
         if origin is not None and origin not in self.how.origins and not self._own(origin, request):
             return self._no(403, "this origin is not allowed; the gateway's [serve] origins lists those that are")
+        if (
+            self.how.limits.connections
+            and len(self.hall.clients) + len(self.natives.visits) >= self.how.limits.connections
+        ):
+            return Answer(503, b"too many connections\n", {**TEXT, "Retry-After": "5"})
+        if native:
+            return self.natives.upgrade(request)
         offered = [
             name.strip() for name in request.headers.get("sec-websocket-protocol", "").split(",") if name.strip()
         ]
         chosen = next((name for name in offered if name in (JSON, MSGPACK)), "" if offered else JSON)
         if not chosen:
             return self._no(400, f"expected sub-protocol {JSON} or {MSGPACK}")
-        if self.how.limits.connections and len(self.hall.clients) >= self.how.limits.connections:
-            return Answer(503, b"too many connections\n", {**TEXT, "Retry-After": "5"})
         claims = None
         url_token = dict(parse_qsl(request.query)).get("token", "")
         if url_token and not self.how.token_in_url:

@@ -62,6 +62,9 @@ class Counterpart:
     size_decimals = 5
     ping_every_s = 20.0
     orders = 4
+    relays = False
+    decimals_max = 8
+    first_trade = 0
     wrong = Wrong(
         word=(b'"depthUpdate"', b'"depthMerge"'), price=(rb'\["([0-9.]+)"', rb"[\1"), numbered=True,
         limited=b'{"error":{"code":-1003,"msg":"Too many requests; current limit is 5 messages per second."},"id":null}',
@@ -103,6 +106,14 @@ class Counterpart:
         if request.method == "SUBSCRIBE":
             if not names or self._count() + len(names) > STREAMS_MAX:
                 return [_refuse(2, f"Invalid request: expected 1 to {STREAMS_MAX} streams in all", number)]
+            if self.relays and (clocked := [name for name in names if _by_clock(name)]):
+                return [
+                    _refuse(
+                        2,
+                        f"Invalid request: depth, trade, aggTrade and bookTicker are re-broadcast, not {clocked[0][:60]}",
+                        number,
+                    )
+                ]
             answers: list[Answer] = [_result(b"null", number)]
             return answers + [answer for name in names for answer in self._subscribe(name)]
         if request.method == "UNSUBSCRIBE":
@@ -121,6 +132,14 @@ class Counterpart:
         code = 0 if request.method in ("GET_PROPERTY", "SET_PROPERTY") else 2
         return [_refuse(code, f"Invalid request: unknown method or property in {request.method[:40]!r}", number)]
 
+    def parts(self, data: bytes) -> list[bytes]:
+        """No answer holds a book: those are fetched."""
+        return [data]
+
+    def concerns(self, data: bytes) -> str:
+        """None."""
+        return ""
+
     def _count(self) -> int:
         return sum(map(len, self.streams.values())) + len(self.unknown)
 
@@ -130,6 +149,8 @@ class Counterpart:
     def _subscribe(self, name: str) -> list[Answer]:
         symbol, _, kind = name.partition("@")
         raw = symbol.upper()
+        if self.relays and _by_clock(name):
+            return []
         known = kind.partition("@")[0] in KINDS or (kind.startswith("kline_") and kind[6:] in SPANS)
         if self._count() >= STREAMS_MAX:
             return []
@@ -170,6 +191,8 @@ class Counterpart:
     def _quote(self, listed: Listed) -> bytes:
         """The best prices, where they changed since this client was told."""
         raw = listed.instrument.raw
+        if not (listed.bids.keys and listed.asks.keys):
+            return b""
         quoted = (*listed.bids.top(1)[0], *listed.asks.top(1)[0])
         if self._quoted.get(raw) == quoted:
             return b""
@@ -212,6 +235,12 @@ class Counterpart:
 
 def _result(value: bytes, number: bytes) -> bytes:
     return b'{"result":%b,"id":%b}' % (value, number)
+
+
+def _by_clock(name: str) -> bool:
+    """Whether this stream is a summary or a candle."""
+    kind = name.partition("@")[2].partition("@")[0]
+    return kind in EVERY or kind.startswith("kline_")
 
 
 def _refuse(code: int, text: str, number: bytes) -> bytes:

@@ -34,6 +34,7 @@ from truetape.venues import _serve_kraken_rest as rest
 DEPTHS = (10, 25, 100, 500, 1000)
 MINUTES = (1, 5, 15, 30, 60, 240, 1440, 10080, 21600)
 CHANNELS = ("book", "trade", "ticker", "ohlc")
+RELAYED = ("book", "trade")
 SUMMED = 10  # levels of each side under the checksum
 EVERYTHING = -(1 << 62)
 HEARTBEAT = 1_000_000_000
@@ -103,6 +104,9 @@ class Counterpart:
     size_decimals = 8
     ping_every_s = 0.0
     orders = 1
+    relays = False
+    decimals_max = 15
+    first_trade = 1
     wrong = Wrong(
         word=(b'"type":"update"', b'"type":"merge"'), price=(rb'"price":([0-9.]+)', rb'"price":"\1"'), summed=True,
         limited=b'{"error":"Exceeded msg rate","method":"subscribe","success":false}',
@@ -130,7 +134,7 @@ class Counterpart:
         if request.method not in ("subscribe", "unsubscribe"):
             return [self._refuse(request, "Unsupported method", "", now)]
         params = request.params
-        if params.channel not in CHANNELS:
+        if params.channel not in CHANNELS or (self.relays and params.channel not in RELAYED):
             return [self._refuse(request, "Channel not supported", "", now)]
         if params.channel == "book" and params.depth not in DEPTHS:
             return [self._refuse(request, "Subscription depth not supported", "", now)]
@@ -140,11 +144,34 @@ class Counterpart:
         for symbol in params.symbol:
             if symbol not in self.listed:
                 answers.append(self._refuse(request, f"Currency pair not supported {symbol}", symbol, now))
+            elif params.channel == "book" and 0 < self.listed[symbol].depth < params.depth:
+                kept = f"Subscription depth not supported: this gateway keeps {self.listed[symbol].depth} levels"
+                answers.append(self._refuse(request, kept, symbol, now))
             elif request.method == "subscribe":
                 answers += self._subscribe(request, symbol, now)
             else:
                 answers += self._unsubscribe(request, symbol, now)
         return answers
+
+    def parts(self, data: bytes) -> list[bytes]:
+        """One request for each symbol, as they are answered."""
+        try:
+            request = msgspec.json.decode(data)
+            symbols = request["params"]["symbol"]
+            if len(symbols) < 2 or not isinstance(symbols, list):
+                return [data]
+            return [_encode({**request, "params": {**request["params"], "symbol": [symbol]}}) for symbol in symbols]
+        except (msgspec.MsgspecError, UnicodeDecodeError, LookupError, TypeError):
+            return [data]  # `received` says what is wrong with it
+
+    def concerns(self, data: bytes) -> str:
+        """The book that a subscribe is answered with."""
+        try:
+            request = _REQUEST.decode(data)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            return ""
+        params = request.params
+        return params.symbol[0] if request.method == "subscribe" and params.channel == "book" and params.symbol else ""
 
     def _times(self, request: _Request, now: int) -> dict[str, object]:
         number: dict[str, object] = {} if request.req_id is None else {"req_id": request.req_id}

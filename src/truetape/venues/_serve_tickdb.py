@@ -33,6 +33,7 @@ DEPTH = 10
 DEPTH_MAX = 50
 LISTED_MAX = 1_000
 CHANNELS = ("ticker", "depth", "trade")
+RELAYED = ("depth", "trade")
 CODES = {
     1001: "API key invalid or expired",
     1002: "API key missing",
@@ -41,6 +42,7 @@ CODES = {
     2004: "limit out of range",
     4001: "unknown command",
     4002: "invalid message format",
+    4003: "channel not available",
 }
 
 
@@ -71,6 +73,9 @@ class Counterpart:
     size_decimals = 5
     ping_every_s = 0.0
     orders = 3
+    relays = False
+    decimals_max = 15
+    first_trade = 1
     wrong = Wrong(
         word=(b'"cmd":"depth"', b'"cmd":"merge"'), price=(rb'\["([0-9.]+)"', rb"[\1"),
         limited=b'{"cmd":"error","code":3001,"message":"rate limit exceeded","data":{"retry_after":5}}',
@@ -105,6 +110,8 @@ class Counterpart:
         asked = request.data
         if asked is None or asked.channel not in CHANNELS or not asked.symbols:
             return [_answer(request.cmd, 2001)]
+        if self.relays and asked.channel not in RELAYED:
+            return [_answer(request.cmd, 4003)]
         if unknown := [symbol for symbol in asked.symbols if symbol not in self.listed]:
             return [_answer(request.cmd, 2002, f": {', '.join(unknown)[:100]}")]
         answers: list[Answer] = [_answer(request.cmd, 0)]
@@ -115,11 +122,21 @@ class Counterpart:
                 answers += self._unsubscribe(symbol, asked.channel)
         return answers
 
+    def parts(self, data: bytes) -> list[bytes]:
+        """One answer for all symbols."""
+        return [data]
+
+    def concerns(self, data: bytes) -> str:
+        """None: a book that is not there yet comes with its first change."""
+        return ""
+
     def _subscribe(self, symbol: str, channel: str, now: int) -> list[Answer]:
         self.held.setdefault(symbol, {})[channel] = None
         listed = self.listed[symbol]
         first: list[Answer] = [Subscribed(symbol)]
         if channel == "depth":
+            if self.relays and not (listed.bids.keys or listed.asks.keys):
+                return first  # each message is a whole book: the next change brings it
             first.append(_depth(listed, now))
         elif channel == "ticker":
             first.append(_ticker(listed, now))
@@ -140,7 +157,7 @@ class Counterpart:
         channels = self.held.get(change.raw, {})
         if change.prints and "trade" in channels:
             frames.append(("trade", _trades(listed, change.prints)))
-        if "depth" in channels:
+        if "depth" in channels and (change.bids or change.asks):
             head = change.made.get(("depth", 0))
             if head is None:
                 head = change.made["depth", 0] = _depth_head(listed, DEPTH, '"cmd":"depth"')

@@ -71,6 +71,7 @@ MEANING = {
     "history": "events kept of each topic that a client asked for, for clients that come back",
     "linger_s": "how long they are kept after the last client of a topic left",
     "coalesce_ms": "wait so long for more before writing to a client: fewer, larger writes",
+    "native": "venues' own protocols at /native/<venue> for bots that speak them: binance, kraken, tickdb; see docs/native.md",
     "accept_risk": 'what is missing on purpose beyond this machine: "no TLS", "no tokens", "no TLS and no tokens"',
     "connections_per_address": "of one address",
     "connections_per_token": "of one name",

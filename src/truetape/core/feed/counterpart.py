@@ -129,7 +129,7 @@ class Candle(Struct, gc=False):
 class Listed:
     """One symbol as its venue knows it: instrument, book, the number of its last change, and what was traded since the start."""
 
-    __slots__ = ("asks", "bids", "candles", "day", "instrument", "prints", "seq")
+    __slots__ = ("asks", "bids", "candles", "day", "depth", "instrument", "prints", "seq")
 
     def __init__(
         self, instrument: Instrument, price: int, now: int, bids: Ladder | None = None, asks: Ladder | None = None
@@ -138,6 +138,7 @@ class Listed:
         self.bids = bids if bids is not None else Ladder(1)
         self.asks = asks if asks is not None else Ladder(-1)
         self.seq = 0
+        self.depth = 0  # levels that are kept true, 0 all: no client can be given more
         self.day = Candle(now, 0, price, price, price, price)
         self.prints: deque[Print] = deque(maxlen=PRINTS_KEPT)
         self.candles: dict[int, tuple[Candle, Candle | None]] = {}  # length in s -> this one and the one before
@@ -226,6 +227,12 @@ class Counterpart(Protocol):
     orders: int
     """Orders that the venue gathers, about, before it sends a book message."""
     wrong: Wrong
+    relays: bool
+    """Whether it speaks for a gateway's books: then what those do not hold (summaries, candles) is refused, not computed from our trades."""
+    decimals_max: int
+    """Digits behind the point that this dialect can write."""
+    first_trade: int
+    """What the venue adds to `Print.id`."""
 
     def __init__(self, listed: Mapping[str, Listed], key: str = "") -> None:
         """`listed` is every symbol by the venue's spelling; `key` the only API key accepted, empty for any."""
@@ -235,6 +242,12 @@ class Counterpart(Protocol):
 
     def received(self, data: bytes, now: int) -> list[Answer]:
         """The client sent one message."""
+
+    def parts(self, data: bytes) -> list[bytes]:
+        """A client's message as several that ask for no more than one book each, where the venue answers each symbol by itself."""
+
+    def concerns(self, data: bytes) -> str:
+        """The symbol whose whole book this part is answered with; empty where it is with none."""
 
     def encode(self, change: Change, now: int) -> list[Native]:
         """What this client is told of a change; `listed` already holds it. Every change of a subscribed symbol must pass here."""

@@ -86,7 +86,10 @@ class Session(Protocol):
 
 
 class Socket(Pipe, Protocol):
-    """A `Pipe` whose amount in flight can be bounded."""
+    """A `Pipe` whose amount in flight can be bounded, and whose other end can be asked whether it is there."""
+
+    def ping(self) -> None:
+        """A protocol ping, where the pipe has such."""
 
     def watermarks(self, high: int) -> None:
         """From which amount on the pipe counts as full, and when it is told to have room again."""
@@ -110,7 +113,7 @@ class Guest(WSListener):
         self._assembler = Assembler(session.bytes_max, session.fragments_max)
         self._transport: WSTransport | None = None
         self._closing = False
-        self._opcode = TEXT if session.subprotocol.endswith(".json") else BINARY
+        self._opcode = BINARY if session.subprotocol.endswith(".msgpack") else TEXT
         self._put: Callable[[bytes], object] = _nowhere
         self._waiting: Callable[[], int] = _nothing
 
@@ -196,6 +199,11 @@ class Guest(WSListener):
         self._transport.send(WSMsgType.CLOSE, close_payload(code if code != NO_CODE else 1000, text))
         asyncio.get_running_loop().call_later(CLOSE_S, self.abort)
 
+    def ping(self) -> None:
+        """A protocol ping."""
+        if self._transport is not None and not self._closing:
+            self._transport.send_ping()
+
     def abort(self) -> None:
         """Drop it."""
         if self._transport is not None:
@@ -224,7 +232,8 @@ async def listen(host: Host, address: str, port: int, tls: ssl.SSLContext | None
         found = host.upgrade(request)
         if isinstance(found, Answer):
             return _plain(found)
-        extra = {"Sec-WebSocket-Protocol": found.subprotocol} if headers.get("sec-websocket-protocol") else {}
+        named = found.subprotocol and headers.get("sec-websocket-protocol")
+        extra = {"Sec-WebSocket-Protocol": found.subprotocol} if named else {}
         response = WSUpgradeResponse.create_101_response(extra)
         return WSUpgradeResponseWithListener(response, Guest(found))
 

@@ -1,0 +1,260 @@
+"""The venues' own protocols at `/native/<venue>…` of the data port, wired: bots, tokens, limits. One upstream connection, many bots.
+
+    router ─► Mailbox ─► NativeRoom (core.serve.native) ─► NativeVisit ─► socket          bots' GETs ─► NativeRoom.http
+
+A bot that does not read is cut at the byte limit: its protocol leaves no message out. Next door: `serve.py` admits our own protocol's
+clients, `io.serve.gateway` has the sockets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, urlencode
+
+from truetape.app.config import ConfigError
+from truetape.app.native_visit import NativeVisit
+from truetape.app.sim import counterpart
+from truetape.core.feed.counterpart import Listed
+from truetape.core.route.mailbox import Mailbox
+from truetape.core.route.modes import drop_oldest
+from truetape.core.serve.claims import EVERYONE, Claims, allows
+from truetape.core.serve.meter import Bucket
+from truetape.core.serve.native import NativeRoom, Told
+from truetape.core.serve.peer import Refused
+from truetape.core.sim.act import Say
+from truetape.io.clock import now as clock
+from truetape.io.serve.gateway import Answer, Request
+from truetape.model.event import Book
+
+if TYPE_CHECKING:
+    from truetape.app.serve import Service
+    from truetape.core.feed.plan import Feed
+
+PREFIX = "/native/"
+BOUND = 1_000_000
+"""Events that may wait for one turn of the loop."""
+BATCH = 10_000
+TEXT = {"Content-Type": "text/plain; charset=utf-8"}
+KEY_NAMES = ("token", "api_key")
+
+
+class Speaker:
+    """One venue's dialect: its room, and the box that its events come through."""
+
+    def __init__(self, natives: Natives, venue: str, feeds: list[Feed]) -> None:
+        self.natives = natives
+        self.venue = venue
+        self.labels = list(dict.fromkeys(feed.label for feed in feeds))
+        self.room = NativeRoom(venue, counterpart(venue), feeds[0].dialect.rule.truncate)
+        self.box = Mailbox(f"native-{venue}", drop_oldest, BOUND)
+        self.soon: asyncio.Handle | None = None
+        gateway = natives.service.gateway
+        gateway.pump.router.subscribe(
+            self.box, [(kind, label, "*") for label in self.labels for kind in ("book_delta", "trade")]
+        )
+        gateway.boxes[self.box] = []
+        gateway.driver.wakers[self.box] = self.wake
+
+    def wake(self) -> None:
+        """Something lies in the box, or a request waits: take it in this turn of the loop."""
+        if self.soon is None:
+            self.soon = asyncio.get_running_loop().call_soon(self.turn)
+
+    def turn(self) -> None:
+        """Everything that was published until now."""
+        self.soon = None
+        now = clock()
+        try:
+            self.list_symbols(now)
+            while True:
+                events = self.box.take(BATCH, now)
+                self.natives.do(self, self.room.feed(events, self.whole, now))
+                if not events:
+                    break
+            for number in list(self.room.bots):
+                self.natives.proceed(self, number)
+        except Exception as error:  # noqa: BLE001  a bug: said once, by whoever runs the gateway
+            self.natives.service.gateway.driver.fail(error)
+
+    def list_symbols(self, now: int) -> None:
+        """What the gateway is subscribed to by now."""
+        for link in self.natives.service.gateway.pump.links.values():
+            if link.label in self.labels:
+                for _, raw in link.streams:
+                    if raw not in self.room.rows:
+                        self.room.add(raw, link.feed.names[raw], now)
+
+    def whole(self, raw: str) -> Book | None:
+        """The book, with its digits where the venue sums them; None where it is not LIVE."""
+        for link in self.natives.service.gateway.pump.links.values():
+            stream = link.streams.get(("book", raw)) if link.label in self.labels and link.leads else None
+            if stream is None or stream.sync is None or not stream.readable:
+                continue
+            sync = stream.sync
+            marks = sync.book.marks()
+            return Book(
+                stream.venue, stream.symbol, raw, stream.last_ts, stream.last, sync.book.bids(), sync.book.asks(), True, -1, sync.seq,
+                marks=marks if marks[0] or marks[1] else None, depth=sync.depth,
+            )  # fmt: skip
+        return None
+
+
+class Natives:
+    """All dialects of a service."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.speakers: dict[str, Speaker] = {}
+        self.visits: dict[int, NativeVisit] = {}
+        self.cut = 0  # bots that did not read
+        self._numbers = 0
+        for venue in dict.fromkeys(service.how.native):
+            feeds = [feed for feed in service.gateway.feeds if _speaks(feed, venue)]
+            if not feeds:
+                there = ", ".join(dict.fromkeys(feed.venue for feed in service.gateway.feeds)) or "none"
+                raise ConfigError(f"serve.native: expected venues that a feed carries ({there}), found {venue!r}")
+            self.speakers[venue] = Speaker(self, venue, feeds)
+            self.speakers[venue].list_symbols(clock())
+
+    # -- admission ------------------------------------------------------------------------------------------------------
+
+    def get(self, request: Request) -> Answer:
+        """A plain GET beneath `/native/<venue>`."""
+        found = self._find(request)
+        if isinstance(found, Answer):
+            return found
+        speaker, path, query, claims = found
+        now = clock()
+        speaker.list_symbols(now)
+        reply = speaker.room.http(path, dict(parse_qsl(query)), self.may(speaker, claims), now)
+        return Answer(reply.status, reply.body, dict(reply.headers))
+
+    def upgrade(self, request: Request) -> Answer | NativeVisit:
+        """A handshake; drain, origin and the number of all connections were judged before."""
+        found = self._find(request)
+        if isinstance(found, Answer):
+            return found
+        speaker, path, query, claims = found
+        return NativeVisit(self, speaker, f"{path}?{query}" if query else path, claims)
+
+    def _find(self, request: Request) -> Answer | tuple[Speaker, str, str, Claims]:
+        venue, slash, path = request.path.removeprefix(PREFIX).partition("/")
+        speaker = self.speakers.get(venue)
+        if speaker is None:
+            known = ", ".join(f"{PREFIX}{name}" for name in self.speakers)
+            return Answer(404, f"expected one of {known}\n".encode(), TEXT)
+        rows = parse_qsl(request.query, keep_blank_values=True)
+        given = next((value for key, value in rows if key == "token"), "")
+        if given and not self.service.how.token_in_url:
+            return self.service._no(400, "expected no token in the address; send it in the Authorization header")
+        if venue == "tickdb":
+            given = given or next((value for key, value in rows if key == "api_key"), "")
+        query = urlencode([(key, value) for key, value in rows if key not in KEY_NAMES], safe="@/")
+        claims = EVERYONE
+        if self.service.rules.tokens:
+            try:
+                claims = self.service.claims(_bearer(request.headers, given), clock())
+            except Refused as error:
+                refused = self.service._no(401, str(error))
+                return Answer(401, refused.body, {**TEXT, "WWW-Authenticate": "Bearer"})
+        return speaker, slash + path, query, claims
+
+    def may(self, speaker: Speaker, claims: Claims) -> Mapping[str, Listed]:
+        """Symbols whose book and trades this token allows."""
+        if claims is EVERYONE or "*" in claims.allow:
+            return speaker.room.listed
+        return {
+            raw: listed
+            for raw, listed in speaker.room.listed.items()
+            if any(
+                all(allows(claims.allow, (kind, label, listed.instrument.symbol)) for kind in ("book", "trade"))
+                for label in speaker.labels
+            )
+        }
+
+    def enter(self, visit: NativeVisit, address: str) -> str:
+        """A bot stands at the door: why it may not come in, empty where it may."""
+        service = self.service
+        now = clock()
+        limits = service.how.limits
+        bucket = service._handshakes.setdefault(
+            address, Bucket(limits.handshakes_per_s, max(1, 5 * limits.handshakes_per_s), now)
+        )
+        if not bucket.take(now) or not service._addresses.enter(address):
+            return f"too many connections from {address}"
+        if visit.claims is not EVERYONE and not service._tokens.enter(visit.claims.name):
+            service._addresses.leave(address)
+            return f"too many connections of {visit.claims.name}"
+        self._numbers += 1
+        visit.number = self._numbers
+        self.visits[visit.number] = visit
+        return ""
+
+    def left(self, visit: NativeVisit) -> None:
+        """It is gone."""
+        del self.visits[visit.number]
+        visit.speaker.room.gone(visit.number)
+        self.service._addresses.leave(visit.address)
+        if visit.claims is not EVERYONE:
+            self.service._tokens.leave(visit.claims.name)
+
+    # -- turns ----------------------------------------------------------------------------------------------------------
+
+    def do(self, speaker: Speaker, told: Iterable[Told]) -> None:
+        """Say and hang up what the room decided."""
+        for act in told:
+            visit = self.visits.get(act.client)
+            if visit is None:
+                continue
+            if isinstance(act, Say):
+                visit.say(act.frames)
+            else:
+                visit.hang(act.code, act.text)
+
+    def proceed(self, speaker: Speaker, number: int) -> None:
+        """A bot's waiting requests, as long as its pipe has room."""
+        visit = self.visits.get(number)
+        while visit is not None and speaker.room.waiting(number) and visit.roomy():
+            self.do(speaker, speaker.room.proceed(number, clock()))
+
+    def beat(self, now: int) -> None:
+        """Four times a second: heartbeats, pings, and who is not there, not allowed or stuck any more."""
+        for speaker in self.speakers.values():
+            self.do(speaker, speaker.room.tick(now))
+            speaker.wake()
+        for visit in list(self.visits.values()):
+            visit.beat(now)
+
+    def drain(self) -> None:
+        """Everybody is told to come back."""
+        for visit in list(self.visits.values()):
+            visit.hang(1012, "the gateway ends")
+
+    def close(self) -> None:
+        """Whoever is still here."""
+        for speaker in self.speakers.values():
+            if speaker.soon is not None:
+                speaker.soon.cancel()
+        for visit in list(self.visits.values()):
+            visit.abort()
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Every bot, for the list of clients."""
+        now = clock()
+        return [visit.row(now) for visit in self.visits.values()]
+
+
+def _speaks(feed: Feed, venue: str) -> bool:
+    """Whether this feed's books can be told in that dialect: TickDB has several, which are one venue."""
+    return feed.venue == venue or (venue == "tickdb" and feed.venue.startswith("tickdb"))
+
+
+def _bearer(headers: Mapping[str, str], given: str) -> str:
+    kind, _, token = headers.get("authorization", "").partition(" ")
+    if kind.lower() == "bearer" and token:
+        return token.strip()
+    if not given:
+        raise Refused("bad_token", "expected Authorization: Bearer <token>")
+    return given
