@@ -321,9 +321,8 @@ class Driver:
         line = self._lines.get(effect.source)
         if line is None:
             return
-        if not effect.abort and line.transport is not None:
-            line.transport.send_close()
-            line.transport.disconnect()
+        if not effect.abort:
+            line.end()
         self.gone(line, effect.reason, abort=effect.abort)
 
     async def _dial(self, line: Line, url: str, how: Dialing) -> None:
