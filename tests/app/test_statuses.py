@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import ssl
+import struct
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
 import pytest
+import trustme
 from websockets.asyncio.client import connect
 
 import truetape
+from tests.app.child import Child
 from tests.app.test_serve import address, ask, guarded, said, served, token
+from truetape.app.stage import Stage
 from truetape.core.route.mailbox import Mailbox
 from truetape.core.route.modes import drop_oldest
 from truetape.core.route.router import Router
@@ -141,3 +147,29 @@ async def test_a_reader_learns_of_what_it_may_read_and_of_nothing_else(tmp_path:
         assert (await said(client))["type"] == "subscribed"
         got = await until(client, lambda rows: len(rows) >= 3)
         assert {row["symbol"] for row in got} == {"kraken-1", sim.symbols[0]}
+
+
+def test_strangers_who_break_off_a_tls_handshake_do_not_end_the_gateway(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    cert = authority.issue_cert("127.0.0.1")
+    cert.private_key_pem.write_to_path(tmp_path / "key.pem")
+    cert.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+    tls = f'[serve.tls]\ncert_file = "{tmp_path}/cert.pem"\nkey_file = "{tmp_path}/key.pem"\n'
+    with Stage("kraken", symbols=1, rate=20) as stage:
+        child = Child(tmp_path, stage.feed(), tls, "https")
+        child.start()
+        try:
+            for said in (b"", b"\x16\x03\x01\x02\x00\x01\x00", b"GET / HTTP/1.1\r\n\r\n", b"\x00" * 5000):
+                for reset in (False, True):
+                    with socket.create_connection(("127.0.0.1", child.port), 5) as stranger:
+                        stranger.sendall(said)
+                        if reset:
+                            stranger.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            context = ssl.create_default_context()
+            authority.configure_trust(context)
+            with urlopen(f"{child.origin}/livez", timeout=10, context=context) as answer:
+                assert answer.read() == b"live\n"
+            assert child.answers()
+            assert '"bug"' not in child.noise.read_text()
+        finally:
+            child.end()
