@@ -22,6 +22,8 @@ ASKS_AT_ONCE = 50
 """Subscriptions of one connection that are asked for again on one tick."""
 HEAR_EVERY = SECOND
 """Between two looks at those whose cadence is not known: together they are found a second later than one whose cadence is."""
+HEADLESS = 5 * SECOND
+"""Changes without the whole book that should have come before them."""
 FLOWED = 30 * SECOND
 """Who spoke for so long before it fell silent is asked for at once again."""
 HEALED = 600 * SECOND
@@ -42,6 +44,7 @@ class Watch:
             if book.sync is not None and book.sync.evidence != book.evidence:
                 book.evidence = book.sync.evidence
                 self.judge.tell(book.status(now))
+            self._headless(link, book, now)
         stale: list[Stream] = []
         for stream in link.streams.values():
             if stream.look_at <= now:
@@ -56,6 +59,15 @@ class Watch:
             self._hear_all(link, session.opened_at, now)
         if stale:
             self._mend(link, session, stale, now)
+
+    @staticmethod
+    def _headless(link: Link, book: Stream, now: int) -> None:
+        """Changes come, and the whole book that they belong to never did: they break no silence that could be noticed."""
+        sync = book.sync
+        if sync is None or sync.live or sync.state != "SYNCING" or sync.rule.snapshot != "stream":
+            return
+        if book.last > book.awaited and now - book.awaited > HEADLESS:
+            link.desk.ask(book.raw, now)
 
     def _hear_all(self, link: Link, opened_at: int, now: int) -> None:
         slow: dict[str, list[Stream]] = {}

@@ -151,7 +151,7 @@ class Reader:
                 self.fail(f"{key}: expected {item.count} trades from number {at} on to end with {item.id}")
             self._next[key] = end
             return
-        found = next((i for i in range(at, len(rows)) if self._same(item, rows[i])), None)
+        found = next((i for i in reversed(range(at, len(rows))) if self._same(item, rows[i])), None)
         if found is None:
             self.fail(f"{key}: an item that was not published since number {at}")
         self._next[key] = (found or 0) + 1
