@@ -160,6 +160,12 @@ class Oracle:
             replica = self._replicas[raw] = Replica(self.market, raw)
         return replica.at(version, depth)
 
+    def version(self, raw: str, number: int) -> int:
+        """After how many changes the venue's own number was this, the latest; -1 never."""
+        changes = self.market.changes[raw]
+        found = (at + 1 for at in reversed(range(len(changes))) if changes[at].seq == number)
+        return next(found, 0 if number == FIRST_SEQ else -1)
+
     def number(self, raw: str, version: int) -> int:
         """The venue's own number after so many changes."""
         return self.market.changes[raw][version - 1].seq if version else FIRST_SEQ

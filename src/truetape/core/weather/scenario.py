@@ -19,6 +19,8 @@ STORM_S = (22.0, 30.0)
 """How long things go wrong."""
 CALM_S = 16.0
 """How long nothing does, afterwards."""
+LINES_SHARE = 0.25
+"""Of the venues have two lines."""
 PROFILES = ((2.0, 2.0), (2.0, 2.0), (1.0, 1.0), (5.0, 10.0))
 """Ping every, pong within."""
 
@@ -98,6 +100,7 @@ class VenuePlan(Struct, frozen=True):
     jitter_ms: float
     ahead_ms: float
     per_connection: int
+    lines: int
 
 
 class ConsumerPlan(Struct, frozen=True):
@@ -127,7 +130,8 @@ def draw(seed: int) -> Scenario:
     """The scenario of a seed."""
     random = Random(f"{seed}:scenario")
     storm = round(random.uniform(*STORM_S), 3)
-    venues = tuple(_venue(index, random) for index in range(len(VENUES)))
+    second = Random(f"{seed}:lines")
+    venues = tuple(_venue(index, random, 2 if second.random() < LINES_SHARE else 1) for index in range(len(VENUES)))
     consumers = tuple(_consumer(random, number) for number in range(3 + int(random.random() * 2)))
     names = sorted(ALL)
     enabled = random.sample(names, 3 + int(random.random() * (len(names) - 3)))
@@ -136,7 +140,7 @@ def draw(seed: int) -> Scenario:
     return Scenario(seed, venues, consumers, tuple(mishaps), storm, round(random.random(), 4))
 
 
-def _venue(index: int, random: Random) -> VenuePlan:
+def _venue(index: int, random: Random, lines: int) -> VenuePlan:
     channels = ["book"]
     if random.random() < 0.8:
         channels.append("trade")
@@ -153,6 +157,7 @@ def _venue(index: int, random: Random) -> VenuePlan:
         jitter_ms=round(random.uniform(0, 60) if far else random.uniform(0, 5), 2),
         ahead_ms=round(random.choice((0.0, random.uniform(-500, 500), random.uniform(-60_000, 60_000))), 1),
         per_connection=random.choice((0, 0, 0, 3)),
+        lines=lines,
     )
 
 

@@ -6,7 +6,8 @@ eyes; `oracle.py` knows the truth; `reader.py` has the consumers' rules.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict, deque
+from collections.abc import Callable
 
 from msgspec import Struct
 
@@ -38,23 +39,30 @@ class Seen(Struct, gc=False):
     last: int = 0
     count: int = 0
     longest: int = 0
-    place: int = 0
     version: int = 0
+    places: dict[int, int] = {}  # by connection: of two lines, each has its own
+    versions: dict[int, int] = {}
     spoiled: bool = (
         False  # something was lost that no number shows: only what a checksum covers can be held to the truth
     )
 
 
-class Watch:
-    """The rules for one gateway. `oracles` by source."""
+def shared(link: Link) -> str:
+    """The name of a connection without its second line's letter and its successor's mark."""
+    name = link.source.rstrip("~")
+    return name[:-1] if link.feed.lines > 1 and name.endswith("b") else name
 
-    def __init__(self, clock: Clock, pump: Pump, oracles: dict[str, Oracle]) -> None:
+
+class Watch:
+    """The rules for one gateway. Two lines, and a connection with its successor, are one to whoever is told: they share what was seen."""
+
+    def __init__(self, clock: Clock, pump: Pump, oracle: Callable[[Link], Oracle]) -> None:
         self.clock = clock
         self.pump = pump
-        self.oracles = oracles
+        self.oracle = oracle
         self.compared = 0
         self._heard: dict[str, int] = {}
-        self._seen: dict[str, dict[Pair, Seen]] = {source: {} for source in pump.links}
+        self._seen: dict[str, dict[Pair, Seen]] = defaultdict(dict)
         self._gaps: dict[tuple[str, str, str], Gap] = {}
         self._blind: dict[tuple[str, str, str], int] = {}  # since when, for those whose second Gap is still to come
         self._seeing: list[tuple[Stream, int]] = []
@@ -125,17 +133,21 @@ class Watch:
     def opened(self, wire: Wire, now: int) -> None:
         """What arrived before belongs to another connection."""
         self._heard[wire.source] = now
-        self._seen[wire.source] = {}
+        link = self.pump.links[wire.source]
+        if link.pair is None:
+            self._seen[shared(link)] = {}
         self._stands[wire.source] = wire.number
 
     def losing(self, source: str, now: int) -> None:
         """Who was seeing?"""
-        seen = self._seen[source]
-        self._seeing = [
-            (stream, seen[pair].last)
-            for pair, stream in self.pump.links[source].streams.items()
-            if stream.state in SEEING and pair in seen
-        ]
+        link = self.pump.links[source]
+        seen = self._seen[shared(link)]
+        if link.pair is None:  # else the other line may go on
+            self._seeing = [
+                (stream, seen[pair].last)
+                for pair, stream in link.streams.items()
+                if stream.state in SEEING and pair in seen
+            ]
 
     def lost(self, source: str, reason: str, now: int, retry_after_s: float) -> None:
         """Whoever was seeing is blind from the last message that arrived, and was told so."""
@@ -170,7 +182,7 @@ class Watch:
         self._flights.pop((source, ref), None)
         if retry_after_s >= 0:
             self._not_before[source, "fetch"] = now + round(retry_after_s * SECOND)
-        seen = self._seen[source].get(("book", ref.partition(":")[2]))
+        seen = self._seen[shared(self.pump.links[source])].get(("book", ref.partition(":")[2]))
         if status == 200 and seen is not None:
             seen.last = now  # a message like any other
 
@@ -179,11 +191,12 @@ class Watch:
         source = wire.source
         if self._stands.get(source) != wire.number:
             self.fail(f"{source}: bytes of connection {wire.number} were judged, {self._stands.get(source)} stands")
-        told = self.oracles[source].told.get(wire.number)
+        link = self.pump.links[source]
+        told = self.oracle(link).told.get(wire.number)
         tag = told.tags.get(data) if told is not None else None
-        rows = self._seen[source]
+        rows = self._seen[shared(link)]
         if tag is None:
-            self._changed(source, rows, now)
+            self._changed(link.leader, rows, now)
             return
         pair = (tag.channel, tag.raw)
         seen = rows.get(pair)
@@ -193,22 +206,40 @@ class Watch:
             seen.longest = max(seen.longest, now - seen.last)
         seen.last = now
         seen.count += 1
-        if tag.whole:
+        number, place = wire.number, seen.places.get(wire.number, 0)
+        if tag.whole and link.pair is None:
             seen.spoiled, seen.version = False, tag.version
-        elif tag.place != seen.place + 1:
+        elif tag.place != place + 1:
             seen.spoiled = True
-        seen.place = max(seen.place, tag.place)
+        seen.places[number] = max(place, tag.place)
+        seen.versions[number] = tag.version if tag.whole else max(seen.versions.get(number, 0), tag.version)
         seen.version = max(seen.version, tag.version)
         if tag.channel == "book":
-            stream = self.pump.links[source].books.get(tag.raw)
+            stream = link.leader.books.get(tag.raw)
             if stream is not None and stream.state == "LIVE":
-                self._true(self.pump.links[source], stream, seen, tag)
+                (self._true if link.pair is None else self._one_of)(link.leader, stream, seen, tag)
 
-    def _changed(self, source: str, rows: dict[Pair, Seen], now: int) -> None:
+    @staticmethod
+    def _changed(link: Link, rows: dict[Pair, Seen], now: int) -> None:
         """A message that a fault has changed may still have been one: whose it was taken for spoke now."""
-        for pair, stream in self.pump.links[source].streams.items():
+        for pair, stream in link.streams.items():
             if stream.last == now:
                 rows.setdefault(pair, Seen()).last = now
+
+    def _one_of(self, link: Link, stream: Stream, seen: Seen, tag: Tag) -> None:
+        """Of two lines, a LIVE book is the venue's as one of them told it; by its number, where it has one."""
+        sync, oracle = stream.sync, self.oracle(link)
+        assert sync is not None, "cannot happen because it is a book"
+        versions = [tag.version, *seen.versions.values()]
+        if sync.rule.numbers != "none":
+            version = oracle.version(stream.raw, sync.seq)
+            if version < 0:
+                self.fail(f"{stream.venue} {stream.raw}: LIVE at {sync.seq}, where no change of the venue's ends")
+            versions = [version]
+        self.compared += 1
+        ours = (sync.book.bids(10), sync.book.asks(10))
+        if not any(ours == oracle.book(stream.raw, version, 10) for version in versions):
+            self.fail(f"{stream.venue} {stream.raw}: LIVE at {sync.seq} on two lines, and the book is not the venue's")
 
     def _true(self, link: Link, stream: Stream, seen: Seen, tag: Tag) -> None:
         """A LIVE book is the venue's at that number."""
@@ -216,7 +247,7 @@ class Watch:
         assert sync is not None, "cannot happen because it is a book"
         rule = link.dialect.rule
         depth = 10 if seen.count % FULL_EVERY or rule.snapshot == "whole" else sync.depth
-        oracle, version = self.oracles[link.source], seen.version
+        oracle, version = self.oracle(link), seen.version
         if rule.numbers != "none":
             number = oracle.number(stream.raw, version)
             if sync.seq != number:
@@ -240,7 +271,7 @@ class Watch:
     def inspect(self) -> None:
         """Called a few times a second."""
         now = self.clock.now
-        for source, link in self.pump.links.items():
+        for link in self.pump.links.values():
             session = link.session
             assert session is not None, "cannot happen because nothing is observed here"
             if session.state == "OPEN":
@@ -249,12 +280,12 @@ class Watch:
                 if stream.state != "LIVE":
                     continue
                 key = (stream.venue, stream.symbol, stream.channel)
-                if session.state != "OPEN":
+                if not any(line.session is not None and line.session.state == "OPEN" for line in link.lines):
                     self.fail(f"{key}: LIVE while its connection is {session.state}")
                 if key in self._blind:
                     self.fail(f"{key}: LIVE again, and no second Gap said from where to where it was blind")
                 if pair[0] in MEASURED:
-                    self._fresh(stream, self._seen[source].get(pair), now)
+                    self._fresh(stream, self._seen[shared(link)].get(pair), now)
 
     def _alive(self, link: Link, now: int) -> None:
         session = link.session

@@ -87,10 +87,9 @@ class World:
             self._venue(index, kit, scenario.venues[index])
         self.router = WatchedRouter()
         self.pump = Pump(self.feeds, router=self.router, seed=scenario.seed, now=START)
-        site_of = {source: self._site_of(link.feed) for source, link in self.pump.links.items()}
-        self.watch = Watch(self.clock, self.pump, {source: site.oracle for source, site in site_of.items()})
+        self.watch = Watch(self.clock, self.pump, lambda link: self._site_of(link.feed).oracle)
         self.router.gap = self.watch.gap
-        self.driver = Driver(self.clock, self.pump, site_of.__getitem__, self._patience, self.watch)
+        self.driver = Driver(self.clock, self.pump, self._site, self._patience, self.watch)
         self.readers = [Reader(n, plan, self.clock, self.router) for n, plan in enumerate(scenario.consumers)]
         for reader in self.readers:
             self.driver.wakers[reader.box] = reader.wake
@@ -120,12 +119,15 @@ class World:
         self.feeds.append(
             Feed(
                 kit.venue, kit.venue, kit.venue, kit.dialect, url, f"http://{kit.venue}.sim", wants, kit.names(url), timing,
-                per_connection=plan.per_connection, depth=plan.depth,
+                per_connection=plan.per_connection, depth=plan.depth, lines=plan.lines,
             )
         )  # fmt: skip
 
     def _site_of(self, feed: Feed) -> Site:
         return self.sites[[one.name for one in self.feeds].index(feed.name)]
+
+    def _site(self, source: str) -> Site:
+        return self._site_of(self.pump.links[source].feed)
 
     def _patience(self, source: str) -> int:
         timing = self.pump.links[source].feed.timing
