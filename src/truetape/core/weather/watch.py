@@ -230,6 +230,8 @@ class Watch:
         """Of two lines, a LIVE book is the venue's as one of them told it; by its number, where it has one."""
         sync, oracle = stream.sync, self.oracle(link)
         assert sync is not None, "cannot happen because it is a book"
+        if stream.last < self.clock.now:
+            return  # held back: the other line had said it, or its time lies behind. How long that may go on, freshness says
         versions = [tag.version, *seen.versions.values()]
         if sync.rule.numbers != "none":
             version = oracle.version(stream.raw, sync.seq)
@@ -285,7 +287,7 @@ class Watch:
                 if key in self._blind:
                     self.fail(f"{key}: LIVE again, and no second Gap said from where to where it was blind")
                 if pair[0] in MEASURED:
-                    self._fresh(stream, self._seen[shared(link)].get(pair), now)
+                    self._fresh(stream, self._seen[shared(link)].get(pair), now, link.pair is not None)
 
     def _alive(self, link: Link, now: int) -> None:
         session = link.session
@@ -297,8 +299,8 @@ class Watch:
                 f"{link.source}: OPEN although nothing came for {silent / SECOND:.2f} s, the bound is {bound / SECOND:g} s"
             )
 
-    def _fresh(self, stream: Stream, seen: Seen | None, now: int) -> None:
-        """Never LIVE beyond the bound."""
+    def _fresh(self, stream: Stream, seen: Seen | None, now: int, merged: bool) -> None:
+        """Never LIVE beyond the bound: of two lines, since something of either was passed on."""
         if seen is None:
             self.fail(
                 f"{stream.venue} {stream.symbol} {stream.channel}: LIVE, and nothing ever came on this connection"
@@ -309,6 +311,7 @@ class Watch:
             bound = max(bound, default(stream.channel))
         else:
             bound = max(bound, stream.longest, 5 * stream.longest * 9 // 8)
-        if now - seen.last > bound + SLACK + 10 * MS:
-            text = f"nothing for {(now - seen.last) / SECOND:.2f} s, the bound is {bound / SECOND:.2f} s"
+        silent = now - (max(stream.last, stream.awaited) if merged else seen.last)
+        if silent > bound + SLACK + 10 * MS:
+            text = f"nothing for {silent / SECOND:.2f} s, the bound is {bound / SECOND:.2f} s"
             self.fail(f"{stream.venue} {stream.symbol} {stream.channel}: LIVE although {text}")
