@@ -300,7 +300,8 @@ class Latest(Struct, tag="latest"):
         if place > self.place:
             return self._news(line, place, event)
         if place < self.place:
-            self.old += place <= own or alone
+            # a line that is merely late stands behind one that is not; where both are behind, the venue set its clock back
+            self.old += place <= own or alone or 0 <= self.at[1 - line] < self.place
             if self.old < RESTART_AFTER or not (alone or self.at[1 - line] < self.place):
                 return NOTHING
             return self._news(line, place, event)
