@@ -39,6 +39,7 @@ LIVE_WITHIN = 15 * SECOND
 DRAINED_WITHIN = 2_800 * MS
 """Before silence makes anything stale, and what is asked for then comes in; 5 s are promised."""
 ASKED_AGAIN_WITHIN = 6 * SECOND
+LULL = 10 * SECOND
 INSPECT_EVERY = SECOND // 4
 BACKOFF_MAX_S = 4.0
 """So that who waits when the weather turns is back within the bound."""
@@ -169,9 +170,14 @@ class World:
             reader.check()
 
     def _dark(self) -> list[Stream]:
-        """Books that are not LIVE."""
+        """Books that are not LIVE; one that was a moment ago and has just been silent for a little long is no fault."""
         books = (stream for link in self.pump.links.values() for stream in link.book_streams())
-        return [stream for stream in books if stream.state != "LIVE"]
+        lull = self.clock.now - LULL
+        return [
+            stream
+            for stream in books
+            if not (stream.state == "LIVE" or (stream.sync and stream.sync.live and stream.last > lull))
+        ]
 
     @staticmethod
     def _patient(stream: Stream) -> int:
