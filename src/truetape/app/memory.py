@@ -9,7 +9,7 @@ from pathlib import Path
 
 from truetape.app import calm
 
-_STATM = Path("/proc/self/statm")
+_STATM, _STATUS = Path("/proc/self/statm"), Path("/proc/self/status")
 _PAGE = resource.getpagesize()
 
 
@@ -22,8 +22,12 @@ def rss() -> int:
 
 
 def peak() -> int:
-    """The most that was ever resident, bytes. The kernel notes it a little late."""
-    return max(rss(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    """The most that was ever resident, bytes. Not `ru_maxrss`, which a process that begins anew in place takes over from the one before."""
+    try:
+        rows = dict(line.split(":", 1) for line in _STATUS.read_text(encoding="ascii", errors="replace").splitlines())
+        return max(rss(), int(rows["VmHWM"].split()[0]) * 1024)  # the kernel notes it a little late
+    except (OSError, ValueError, KeyError):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def tidy() -> None:
