@@ -12,6 +12,7 @@ import typer
 import uvloop
 from rich.console import Console
 
+from docs import protocol
 from truetape.app import rehearsal
 from truetape.app.cli import defaults, demo, faults, screen
 from truetape.app.cli.main import app
@@ -143,6 +144,8 @@ def main() -> None:
     (HERE / "config.md").write_text(config_page(), encoding="utf-8")
     (HERE / "reasons.md").write_text(reasons_page(), encoding="utf-8")
     (HERE / "cli.md").write_text(cli_page(), encoding="utf-8")
+    (HERE / "protocol.md").write_text(protocol.protocol_page(), encoding="utf-8")
+    (HERE / "asyncapi.json").write_text(protocol.asyncapi_page(), encoding="utf-8")
     if "--faults" in sys.argv:
         (HERE / "faults.md").write_text(faults_page(), encoding="utf-8")
     if "--picture" in sys.argv:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from truetape.app.live import Closed, Gateway, Subscription
     from truetape.app.live import open_gateway as open  # noqa: A004  the word users expect
     from truetape.app.remote import ClientSubscription
+    from truetape.app.tables import Events
     from truetape.app.view import BookView, NotLive
     from truetape.core.route.modes import conflate, disconnect, drop_newest, drop_oldest, max_age
     from truetape.model.event import Bar, Book, Gap, Lagged, Ledger, Quote, Status, Ticker, Trade
@@ -30,6 +31,7 @@ _HOMES = {
     "truetape.app.client": ("Client",),
     "truetape.app.hub": ("ClientError",),
     "truetape.app.remote": ("ClientSubscription",),
+    "truetape.app.tables": ("Events",),
     "truetape.app.config": ("ConfigError",),
     "truetape.app.live": ("Closed", "Gateway", "Subscription"),
     "truetape.app.view": ("BookView", "NotLive"),
@@ -39,9 +41,9 @@ _HOMES = {
 _WHERE = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "Bar", "Book", "BookView", "Client", "ClientError", "ClientSubscription", "Closed", "ConfigError", "Gap", "Gateway", "Lagged", "Ledger",
-    "NotLive", "Quote", "Status", "Subscription", "Ticker", "Trade", "client", "conflate", "disconnect", "drop_newest", "drop_oldest",
-    "max_age", "open",
+    "Bar", "Book", "BookView", "Client", "ClientError", "ClientSubscription", "Closed", "ConfigError", "Events", "Gap", "Gateway", "Lagged",
+    "Ledger", "NotLive", "Quote", "Status", "Subscription", "Ticker", "Trade", "client", "conflate", "disconnect", "drop_newest",
+    "drop_oldest", "max_age", "open",
 ]  # fmt: skip
 
 

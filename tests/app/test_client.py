@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
 import truetape
 from truetape.app.live import Gateway
@@ -72,3 +73,151 @@ async def test_a_broken_connection_is_made_again_and_goes_on_where_it_stopped(tm
             theirs = [e.recv for e in published if isinstance(e, truetape.Book) and e.symbol == name and not e.snapshot]
             start = theirs.index(mine[0])
             assert mine == theirs[start : start + len(mine)]
+
+
+# Without an event loop: the gateway lives in this thread, the program in another
+
+
+async def apart(do: Any) -> Any:
+    async with asyncio.timeout(WITHIN):
+        return await asyncio.to_thread(do)
+
+
+@pytest.mark.parametrize("kind", ["ws", "unix"])
+async def test_a_program_without_a_loop_iterates(tmp_path: Path, kind: str) -> None:
+    async with served(tmp_path) as (_, gateway):
+
+        def program() -> list[Any]:
+            with truetape.client(address(gateway, kind)) as client:
+                got = []
+                for event in client.subscribe("kraken:*", ["trade"], timeout_s=WITHIN):
+                    if isinstance(event, truetape.Trade):
+                        got.append(event)
+                    if len(got) == 20:
+                        break
+                assert client.state == "live"
+                return got
+
+        assert len(await apart(program)) == 20
+
+
+async def test_it_works_where_a_loop_runs_already_as_in_a_notebook(tmp_path: Path) -> None:
+    async def cell(url: str) -> int:
+        """What a cell does: plain calls within a running loop."""
+        asyncio.get_running_loop()
+        with truetape.client(url) as client:
+            sub = client.subscribe("kraken:*", ["trade"], timeout_s=WITHIN)
+            return len([next(sub) for _ in range(5)])
+
+    async with served(tmp_path) as (_, gateway):
+        url = address(gateway, "ws")
+        assert await apart(lambda: asyncio.run(cell(url))) == 5
+
+
+async def test_waiting_too_long_is_said_and_one_may_go_on(tmp_path: Path) -> None:
+    async with served(tmp_path, rate=20) as (sim, gateway):
+
+        def program() -> None:
+            with truetape.client(address(gateway, "ws")) as client:
+                sub = client.subscribe(f"kraken:{sim.symbols[0]}", ["book"], mode=truetape.conflate(ms=1500))
+                while isinstance(next(sub), truetape.Status):
+                    pass
+                with pytest.raises(TimeoutError, match=r"no event of kraken:.* within 0\.1 s; the connection is live"):
+                    while True:
+                        sub.read(timeout_s=0.1)
+                assert sub.read(timeout_s=WITHIN)
+
+        await apart(program)
+        async with truetape.client(address(gateway, "ws")) as client:
+            sub = client.subscribe(f"kraken:{sim.symbols[0]}", ["book"], mode=truetape.conflate(ms=1500), timeout_s=0.1)
+            with pytest.raises(TimeoutError):
+                while True:
+                    await sub.take()
+
+
+async def test_the_first_book_of_a_conflating_client_comes_even_in_a_silent_market(tmp_path: Path) -> None:
+    async with served(tmp_path, rate=0.5) as (sim, gateway), truetape.client(address(gateway, "unix")) as client:
+        sub = client.subscribe(f"kraken:{sim.symbols[0]}", ["book"], mode=truetape.conflate(ms=50), timeout_s=1.5)
+        while not isinstance(event := (await sub.take(1))[0], truetape.Book):
+            pass
+        assert event.snapshot
+
+
+async def test_nobody_there_is_said_with_the_address(tmp_path: Path) -> None:
+    with pytest.raises(truetape.ClientError, match=r"no gateway at unix:.*nobody.sock within 0.2 s: dial_failed"):
+        async with truetape.client(f"unix:{tmp_path / 'nobody.sock'}", connect_s=0.2):
+            pass
+    with pytest.raises(truetape.ClientError, match="no gateway at ws://127"):
+        await apart(lambda: truetape.client("ws://127.0.0.1:1", connect_s=0.2).open())
+
+
+async def test_what_the_gateway_refuses_is_raised_where_one_waits(tmp_path: Path) -> None:
+    async with served(tmp_path) as (_, gateway), truetape.client(address(gateway, "ws")) as client:
+        with pytest.raises(truetape.ClientError, match="unknown") as told:
+            await client.subscribe("nowhere:BTC-USD", ["trade"]).take()
+        assert told.value.reason == "unknown"
+        with pytest.raises(truetape.ClientError, match="nonsense"):
+            await client.subscribe("kraken:*", ["nonsense"]).take()
+
+
+@pytest.mark.parametrize("url", ["http://x", "ws://", "unix:", "ws://bob:pass@host", "ws://host/?token=abc", "host:80"])
+def test_addresses_that_are_none_are_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="expected") as told:
+        truetape.client(url)
+    assert "abc" not in str(told.value)
+    assert "pass" not in str(told.value)
+
+
+async def test_the_last_events_are_kept_and_become_tables(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    async with served(tmp_path) as (_, gateway), truetape.client(address(gateway, "ws"), keep=500) as client:
+        sub = client.subscribe("kraken:*", ["trade", "book"], depth=5)
+        async with asyncio.timeout(WITHIN):
+            while {type(event) for event in sub.last()} < {truetape.Trade, truetape.Book} or len(sub.last()) < 100:
+                await asyncio.sleep(0.01)  # nothing is taken: what came is kept all the same
+        tables = sub.to_arrow()
+        trades = [event for event in sub.last() if isinstance(event, truetape.Trade)]
+        found = tables["trade"]
+        assert str(found.schema.field("recv").type) == "timestamp[ns, tz=UTC]"
+        assert [int(value.value) for value in found["recv"][: len(trades)]] == [trade.recv for trade in trades][
+            : found.num_rows
+        ]
+        frame = sub.to_polars("trade")
+        assert frame["price"].to_list()[:5] == [trade.price for trade in trades][:5]
+        assert str(frame["recv"].dtype) == "Datetime(time_unit='ns', time_zone='UTC')"
+        books = sub.to_pandas("book")
+        assert str(books["recv"].dtype) == "datetime64[ns, UTC]"
+        assert len(books["bid_prices"].iloc[0]) <= 5
+        assert truetape.Events([]).to_arrow("quote").num_rows == 0
+        assert len(sub.last(7)) == 7
+        with pytest.raises(ValueError, match="expected one of trade"):
+            sub.to_arrow("trades")
+
+
+async def test_a_program_that_is_slow_has_the_latest_and_is_told_what_it_missed(tmp_path: Path) -> None:
+    async with served(tmp_path, rate=400) as (sim, gateway), truetape.client(address(gateway, "unix")) as client:
+        latest = client.subscribe(f"kraken:{sim.symbols[0]}", ["book"], mode=truetape.conflate())
+        oldest = client.subscribe(f"kraken:{sim.symbols[0]}", ["book_delta"], bound=20)
+        async with asyncio.timeout(WITHIN):
+            while not isinstance((await oldest.take(1))[0], truetape.Book):
+                pass
+            while oldest.ledger.dropped < 50:
+                await asyncio.sleep(0.05)
+            assert latest.ledger.queued <= 3  # what a status released, and the latest
+            assert latest.ledger.conflated > 20
+            seen: list[Any] = []
+            while not (seen and isinstance(seen[-1], truetape.Book) and seen[-1].snapshot):
+                seen += [event for event in await oldest.take(1) if not isinstance(event, truetape.Status)]
+            lost = [event for event in seen if isinstance(event, truetape.Lagged)]
+            assert lost, "told before the whole book that mends it"
+        for sub in (latest, oldest):
+            assert sub.ledger.balanced
+
+
+def test_both_ends_of_the_unix_socket_run_under_uvloop(tmp_path: Path) -> None:
+    async def live() -> None:
+        async with served(tmp_path) as (_, gateway), truetape.client(address(gateway, "unix")) as client:
+            async with asyncio.timeout(WITHIN):
+                assert await client.subscribe("kraken:*", ["trade"]).take()
+
+    uvloop.run(live())

@@ -14,9 +14,10 @@ from typing import TypeAlias
 from urllib.parse import parse_qs, urlsplit
 
 from truetape.app.secrets import Secret, redact
+from truetape.core.serve.errand import Ended
 from truetape.core.serve.frames import Encoding
 from truetape.core.serve.intake import Intake
-from truetape.core.serve.reader import Ended, Reader, Timing
+from truetape.core.serve.reader import Reader, Timing
 from truetape.io.clock import now as clock
 from truetape.io.net.gatepipe import Where
 from truetape.io.net.uplink import Uplink

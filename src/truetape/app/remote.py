@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from truetape.app.hub import ClientError, Hub, error_of
 from truetape.app.subscription import BATCH, Closed
+from truetape.app.tables import Events
 from truetape.core.serve.intake import Intake
 from truetape.core.serve.reader import State
 from truetape.io.clock import now as clock
@@ -147,6 +148,28 @@ class ClientSubscription:
         end = self._uplink.reader.end
         return self._intake.box.closed_reason or (end.text if end is not None else None)
 
+    # -- what was kept --------------------------------------------------------------------------------------------------
+
+    def last(self, count: int | None = None) -> Events:
+        """The last events that came, taken or not, oldest first; at most `keep` (see `subscribe`)."""
+        with self._uplink.lock:
+            kept = list(self._intake.kept)
+        return Events(kept if count is None else kept[max(0, len(kept) - count) :])
+
+    def to_arrow(self, kind: str = "") -> Any:
+        """Arrow tables of what was kept: of one kind (`trade`), or a dict of all. So `to_polars` and `to_pandas`; see `truetape.Events`."""
+        return self.last().to_arrow(kind)
+
+    def to_polars(self, kind: str = "") -> Any:
+        """As `to_arrow`."""
+        return self.last().to_polars(kind)
+
+    def to_pandas(self, kind: str = "") -> Any:
+        """As `to_arrow`."""
+        return self.last().to_pandas(kind)
+
+    # -- its end --------------------------------------------------------------------------------------------------------
+
     def close(self, reason: str = "closed by its consumer") -> None:
         """End it."""
         uplink = self._uplink
@@ -162,6 +185,9 @@ class ClientSubscription:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def __repr__(self) -> str:
+        return f"<truetape subscription of {self.name}: {self.closed or self.state}>"
 
     def __del__(self) -> None:
         uplink = getattr(self, "_uplink", None)

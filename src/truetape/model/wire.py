@@ -71,6 +71,13 @@ class Subscribe(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type
     resume: Resume | None = None
 
 
+class Have(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="have"):
+    """A part of what the client has, where `resume` is too long for one message: any number of these, before the subscribe of this id."""
+
+    id: Number
+    resume: Resume
+
+
 class Unsubscribe(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="unsubscribe"):
     """End the subscription that was asked for with this id."""
 
@@ -83,7 +90,7 @@ class Ping(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", ta
     ts: int = 0
 
 
-ToGateway: TypeAlias = Authenticate | Subscribe | Unsubscribe | Ping
+ToGateway: TypeAlias = Authenticate | Have | Subscribe | Unsubscribe | Ping
 """What a client may say."""
 
 

@@ -26,9 +26,11 @@ from truetape.model.wire import (
     Bounds,
     Bye,
     Error,
+    Have,
     Hello,
     Ping,
     Pong,
+    Resume,
     Subscribe,
     Subscribed,
     ToClient,
@@ -41,6 +43,8 @@ from truetape.model.wire import (
 SECOND = 1_000_000_000
 ERRORS_MAX = 10
 """Messages that could not be read before the client is sent away."""
+HAVE_MAX = 50_000
+"""Offsets that a client may announce before it subscribes."""
 
 Decoder = Callable[[bytes], ToGateway]
 _DECODERS: dict[Encoding, Decoder] = {
@@ -101,6 +105,7 @@ class Peer:
         self._decode = _DECODERS[encoding]
         self._bucket = Bucket(rules.messages_per_s, rules.burst, now)
         self._errors = 0
+        self._had: dict[int, Resume] = {}
 
     def hello(self, now: int) -> list[ToClient]:
         """The first message."""
@@ -127,7 +132,7 @@ class Peer:
             self._errors += 1
             if self._errors >= ERRORS_MAX:
                 return self.end("bad_message", f"{ERRORS_MAX} messages that are none; the last: {error}", now)
-            return [Error("bad_message", f"expected authenticate, subscribe, unsubscribe or ping: {error}")]
+            return [Error("bad_message", f"expected authenticate, have, subscribe, unsubscribe or ping: {error}")]
         if self.claims is None and not isinstance(asked, Authenticate):
             return self.end("no_token", "expected authenticate first", now)
         match asked:
@@ -135,6 +140,8 @@ class Peer:
                 return [Pong(asked.ts, now)]
             case Authenticate():
                 return self._authenticate(asked, now)
+            case Have():
+                return self._have(asked)
             case Subscribe():
                 return self._subscribe(asked, now)
             case Unsubscribe():
@@ -156,7 +163,16 @@ class Peer:
     def _granted(claims: Claims) -> Authenticated:
         return Authenticated(claims.name, claims.role, list(claims.allow), claims.expires)
 
+    def _have(self, asked: Have) -> list[ToClient]:
+        count = sum(len(part.offsets) + len(part.whole) for part in (*self._had.values(), asked.resume))
+        if count > HAVE_MAX or len(self._had) > self.rules.subscriptions:
+            return [Error("too_many", f"expected at most {HAVE_MAX} offsets before a subscribe", asked.id)]
+        self._had[asked.id] = joined(self._had.get(asked.id), asked.resume)
+        return []
+
     def _subscribe(self, asked: Subscribe, now: int) -> list[ToClient]:
+        if (had := self._had.pop(asked.id, None)) is not None and asked.resume is not None:
+            asked = msgspec.structs.replace(asked, resume=joined(had, asked.resume))
         if asked.id in self.boxes:
             return [Error("bad_request", f"expected an id that is free, found {asked.id}, which is in use", asked.id)]
         if len(self.boxes) >= self.rules.subscriptions:
@@ -221,6 +237,13 @@ class Peer:
         if self.claims.expires and now >= self.claims.expires:
             return self.end("expired", f"the token of {self.claims.name} has expired", now)
         return self.end("idle", f"nothing was heard for {self.rules.idle_s:g} s", now)
+
+
+def joined(one: Resume | None, other: Resume) -> Resume:
+    """Two parts of what a client has; of another epoch the first is worth nothing."""
+    if one is None or one.epoch != other.epoch:
+        return other
+    return Resume(other.epoch, {**one.offsets, **other.offsets}, [*one.whole, *other.whole])
 
 
 def topics_of(box: ClientBox) -> list[TopicAt]:

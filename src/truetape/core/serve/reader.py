@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from truetape.core.feed.backoff import Backoff, Jitter
+from truetape.core.serve.errand import Dial, Drop, Effect, Ended, Give, Renew, Say, Stand
 from truetape.core.serve.frames import Encoding
 from truetape.model.event import Book, Lagged, Market
 from truetape.model.wire import (
@@ -27,6 +28,7 @@ from truetape.model.wire import (
     Bye,
     Data,
     Error,
+    Have,
     Hello,
     Ping,
     Pong,
@@ -34,7 +36,6 @@ from truetape.model.wire import (
     Subscribe,
     Subscribed,
     ToClient,
-    ToGateway,
     Unsubscribe,
     Unsubscribed,
     come_back,
@@ -47,6 +48,8 @@ RENEW_WITHIN = 60 * SECOND
 """So long before a token expires, at most, another is asked for."""
 REFRESH_EVERY = SECOND
 FATAL_STATUS = (400, 401, 403, 404, 426)
+OFFSET_BYTES = 24
+"""Of an offset in a message, beside its topic."""
 NOT_RECOVERED = "not_recovered"
 RENEWABLE = ("no_token", "bad_token", "expired", "revoked")
 
@@ -56,47 +59,6 @@ _DECODERS: dict[Encoding, Callable[[bytes], ToClient]] = {
     "json": msgspec.json.Decoder(ToClient).decode,
     "msgpack": msgspec.msgpack.Decoder(ToClient).decode,
 }
-
-
-class Dial(Struct, frozen=True):
-    """Make a connection, with the token as it is now; then `opened`, or `failed`."""
-
-
-class Say(Struct, frozen=True):
-    """Send this."""
-
-    message: ToGateway
-
-
-class Give(Struct, frozen=True):
-    """Hand these to the consumer."""
-
-    events: list[Market]
-
-
-class Stand(Struct, frozen=True):
-    """A subscription stands with these topics: keys (kind, venue, symbol)."""
-
-    topics: list[tuple[str, str, str]]
-
-
-class Renew(Struct, frozen=True):
-    """Read the token anew and call `renewed`."""
-
-
-class Drop(Struct, frozen=True):
-    """Hang up, if there is anything to hang up; nothing more is heard of that connection."""
-
-
-class Ended(Struct, frozen=True):
-    """It is over: `code` as the gateway closed (0 where it did not), `reason` for a program, `text` for a person."""
-
-    code: int
-    reason: str
-    text: str
-
-
-Effect: TypeAlias = Dial | Say | Give | Stand | Renew | Drop | Ended
 
 
 class Timing(Struct, frozen=True, kw_only=True):
@@ -323,10 +285,28 @@ class Reader:
         assert self.want is not None, "asked for by a consumer"
         self.id += 1
         self.state, self._since = "subscribing", now
-        resume = None
-        if self.epoch:
-            resume = Resume(self.epoch, dict(self.offsets), [topic for topic in self.whole if topic in self.offsets])
-        return [Say(msgspec.structs.replace(self.want, id=self.id, resume=resume))]
+        parts = self._parts()
+        last = parts.pop() if parts else None
+        before = [Say(Have(self.id, part)) for part in parts]
+        return [*before, Say(msgspec.structs.replace(self.want, id=self.id, resume=last))]
+
+    def _parts(self) -> list[Resume]:
+        """What we have, in parts that fit into messages."""
+        if not self.epoch or self.hello is None:
+            return []
+        room = max(1024, (self.hello.bounds.message_bytes or 65_536) // 2)
+        parts = [Resume(self.epoch, {}, [])]
+        size = 0
+        for topic, offset in self.offsets.items():
+            lost = topic in self.whole
+            size += (2 if lost else 1) * (len(topic.encode()) + OFFSET_BYTES)
+            if size > room:
+                parts.append(Resume(self.epoch, {}, []))
+                size = (2 if lost else 1) * (len(topic.encode()) + OFFSET_BYTES)
+            parts[-1].offsets[topic] = offset
+            if lost:
+                parts[-1].whole.append(topic)
+        return parts
 
     def _subscribed(self, said: Subscribed, now: int) -> list[Effect]:
         if said.id != self.id or self.hello is None:
@@ -344,7 +324,7 @@ class Reader:
             if row.recovered is False:  # told here and now, for the gateway's own word may be cut off
                 self._told[row.topic] = None
                 kind, venue, symbol = key_of(row.topic)
-                count = row.offset - before[row.topic] if same and row.topic in before else -1
+                count = row.offset - before.get(row.topic, 0) if same else -1  # not named: from its beginning
                 lost.append(Lagged(venue, symbol, kind, count, NOT_RECOVERED))
             if row.recovered is not None:
                 self.recovered += row.recovered

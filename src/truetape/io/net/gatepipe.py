@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from typing import Protocol
+from typing import Protocol, cast
 
 from msgspec import Struct
 from picows import WSFrame, WSListener, WSMsgType, WSTransport
@@ -169,9 +169,8 @@ class Side(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Say which encoding is to be spoken."""
-        assert isinstance(transport, asyncio.Transport), "a stream socket has a stream transport"
-        self._transport = transport
-        transport.write(self._greeting)
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but name
+        self._transport.write(self._greeting)
 
     def data_received(self, data: bytes) -> None:
         """Bytes came: perhaps several messages, perhaps a part of one."""

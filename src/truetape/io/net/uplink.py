@@ -12,9 +12,10 @@ from threading import Lock
 
 import msgspec
 
+from truetape.core.serve.errand import Dial, Drop, Effect, Ended, Give, Renew, Say, Stand
 from truetape.core.serve.frames import Encoding
 from truetape.core.serve.intake import Intake
-from truetape.core.serve.reader import Dial, Drop, Effect, Ended, Give, Reader, Renew, Say, Stand
+from truetape.core.serve.reader import Reader
 from truetape.io.clock import now as clock
 from truetape.io.net.dial import Failed
 from truetape.io.net.gatepipe import GatePipe, Where, reach
@@ -145,7 +146,6 @@ class Uplink:
                 case Renew():
                     self._renew()
                 case Ended():
-                    self._tell("CLOSED", effect.text)
                     self.wake()
         self._look()
 

@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import cast
 
 from truetape.io.serve.control import bound, free
 from truetape.io.serve.gateway import Session
@@ -34,8 +35,7 @@ class Side(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client stands at the door."""
-        assert isinstance(transport, asyncio.Transport), "a stream socket has a stream transport"
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but name
         self._late = asyncio.get_running_loop().call_later(LINE_S, self.abort)
 
     def data_received(self, data: bytes) -> None:
