@@ -37,6 +37,8 @@ BOUND = 1_000_000
 """Events that may wait for one turn of the loop."""
 BATCH = 10_000
 TEXT = {"Content-Type": "text/plain; charset=utf-8"}
+ROOTS = {"/0/public/": "kraken"}
+"""GETs that a client makes at the root whatever address it is given: python-kraken-sdk joins paths so."""
 KEY_NAMES = ("token", "api_key")
 
 
@@ -120,6 +122,10 @@ class Natives:
 
     # -- admission ------------------------------------------------------------------------------------------------------
 
+    def owns(self, path: str) -> bool:
+        """Whether a GET of this path is a venue's."""
+        return path.startswith(PREFIX) or any(path.startswith(root) and ROOTS[root] in self.speakers for root in ROOTS)
+
     def get(self, request: Request) -> Answer:
         """A plain GET beneath `/native/<venue>`."""
         found = self._find(request)
@@ -140,7 +146,9 @@ class Natives:
         return NativeVisit(self, speaker, f"{path}?{query}" if query else path, claims)
 
     def _find(self, request: Request) -> Answer | tuple[Speaker, str, str, Claims]:
-        venue, slash, path = request.path.removeprefix(PREFIX).partition("/")
+        root = next((venue for start, venue in ROOTS.items() if request.path.startswith(start)), "")
+        full = f"{PREFIX}{root}{request.path}" if root else request.path
+        venue, slash, path = full.removeprefix(PREFIX).partition("/")
         speaker = self.speakers.get(venue)
         if speaker is None:
             known = ", ".join(f"{PREFIX}{name}" for name in self.speakers)

@@ -159,7 +159,7 @@ class Service:
 
     def get(self, request: Request) -> Answer:
         """A plain GET."""
-        if request.path.startswith(PREFIX):
+        if self.natives.owns(request.path):
             return self.natives.get(request)
         page = self.pages.get(request.path)
         if page is None:
