@@ -315,6 +315,11 @@ class Service:
         self.hall.ready(client)
         return box
 
+    @property
+    def subscriptions(self) -> int:
+        """How many there are, of all clients of our own protocol."""
+        return len(self._asked)
+
     def unsubscribe(self, peer: Peer, box: ClientBox, reason: str) -> None:
         """End it."""
         if self._asked.pop(box, None) is not None:

@@ -114,14 +114,25 @@ def replay(
     path: Annotated[Path, typer.Argument(help="a journal's folder, or a capture file (.jsonl, .jsonl.gz)")],
     venue: Annotated[str, typer.Option(help="the capture's venue; found from its URLs without this")] = "",
     books: Annotated[int, typer.Option(min=0, help="levels to print of each book")] = 10,
-    speed: Annotated[str, typer.Option(help="max, or a factor of the recorded pace: 1, 10, 0.5")] = "max",
+    speed: Annotated[
+        str, typer.Option(help="max, or a factor of the recorded pace: 1, 10, 0.5; max without this, 1 with --serve")
+    ] = "",
     start: Annotated[str, typer.Option("--from", help="ns, ISO 8601, or +seconds from the beginning")] = "",
     end: Annotated[str, typer.Option("--to", help="ns, ISO 8601, or +seconds from the beginning")] = "",
     json: AsJson = False,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="let clients connect and play it to them as if it were live")
+    ] = False,
+    port: Annotated[
+        int, typer.Option(min=0, max=65_535, help="with --serve: where to listen; 0 takes a free port")
+    ] = 0,
 ) -> None:
-    """Play a recording through the gateway and tell what it holds."""
+    """Play a recording through the gateway and tell what it holds, or serve it."""
     from truetape.app.cli import replay as room
 
+    if serve:
+        raise typer.Exit(room.serve(path, venue, speed or "1", start, end, port))
+    speed = speed or "max"
     raise typer.Exit(room.replay(path, venue, books, speed, start, end, json))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -45,6 +46,22 @@ def replay(path: Path, venue: str, books: int, speed: str, start: str, end: str,
     else:
         _page(tree)
     return 0
+
+
+def serve(path: Path, venue: str, speed: str, start: str, end: str, port: int) -> int:
+    """Play it for clients; the first line of stdout says where they connect. Exit code 0 at its end or after SIGTERM, 130 after Ctrl-C."""
+    from truetape.app.tape_server import serve as served
+
+    def announce(row: dict[str, Any]) -> None:
+        print(msgspec.json.encode(row).decode(), flush=True)
+        print(f"truetape: {path.name} stands at its beginning until somebody subscribes", file=sys.stderr)
+
+    def told(text: str) -> None:
+        print(f"truetape: {path.name}: {text}", file=sys.stderr)
+
+    return asyncio.run(
+        served(path, venue=venue, speed=speed, start=start, end=end, port=port, announce=announce, told=told)
+    )
 
 
 def warn(tree: dict[str, Any]) -> None:

@@ -304,7 +304,7 @@ class NativeRoom:
                 grain.agrees(price, size, mark) for (price, size), mark in zip(side, event.marks[number], strict=True)
             ):
                 return None
-            sides.append(side)
+            sides.append(list(dict(side).items()))  # Kraken may name a price twice in one message: the last word holds
         return sides[0], sides[1]
 
     def _load(self, raw: str, book: Book) -> None:
