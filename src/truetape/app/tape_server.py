@@ -158,11 +158,10 @@ class TapeServer:
         await self.service.start()
         try:
             announce(self.addresses())
-            play = asyncio.ensure_future(self._play())
-            await asyncio.wait((play, stopped), return_when=asyncio.FIRST_COMPLETED)
-            play.cancel()
-            with suppress(asyncio.CancelledError):
-                await play
+            async with asyncio.TaskGroup() as group:
+                play = group.create_task(self._play())
+                await asyncio.wait((play, stopped), return_when=asyncio.FIRST_COMPLETED)
+                play.cancel()
             for visit in list(self.service.natives.visits.values()):
                 visit.hang(1000, "the tape ends")
             return stopped.result() if stopped.done() else 0
