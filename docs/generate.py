@@ -33,12 +33,12 @@ book that the gateway calls LIVE is compared with them at each published change 
 
 - *detected*: seconds from the fault to the first `Gap` or change of state that tells of it; — where there was nothing to tell.
 - *recovered*: seconds from the fault to the last time that a book became LIVE again. A fault that lasts counts from its beginning:
-  `half-open` 12 s, `mute-symbol`, `mute-after-ack` and `never-ack` 6 s, `slow-drip`, `refuse-429` and `rate-3001` 4 s, `token-expired` 3 s,
+  `half-open` 12 s, `mute-symbol`, `mute-after-ack` and `never-ack` 6 s, `slow-drip` 7 s, `refuse-429` and `rate-3001` 4 s, `token-expired` 3 s,
   `lifetime-cut` at 5 s of age. Faults of a handshake or a subscription begin with a break, so that there is one.
 - *lost*: changes of the books that the venue told nobody, or broken; *accounted*: how many of them a `Gap` covers, by number or by time.
   TickDB numbers nothing and sends whole books: what is missing between two of them cannot be known, and heals with the next.
 - *oldest LIVE*: how far a book called LIVE was behind the market at worst. Silence takes its threshold to be found, at least 3 s, a dead
-  link 2 to 4.5 s, and a link that drips delivers late what is true.
+  link 2 to 4.5 s, and messages that come late 3 s and the second that is so late ([health](health.md#late)).
 - *verdict*: `unharmed` (LIVE and true all the while), `recovered`, `not LIVE and says why`; anything else fails the command.
 
 """

@@ -54,6 +54,7 @@ class FeedConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     app_ping_every_s: Seconds | None = None
     dead_after_s: Seconds | None = None
     ack_within_s: Seconds | None = None
+    late_s: Seconds | None = None
     backoff_first_s: Seconds | None = None
     backoff_max_s: Seconds | None = None
     jitter: Annotated[float, Meta(ge=0, le=1)] | Literal["full"] | None = None

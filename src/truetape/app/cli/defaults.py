@@ -36,6 +36,7 @@ MEANING = {
     "app_ping_every_s": "the venue's own pings; unset: as the venue expects; 0: never",
     "dead_after_s": "silence of the whole connection; unset: as the venue expects; 0: never",
     "ack_within_s": "an unconfirmed subscription is asked for again, four times in all",
+    "late_s": "messages that come so much later than usual (by the venue's stamps) are STALE; or 5 times as late; 0: never",
     "backoff_first_s": "first wait after a failed dial; doubles",
     "backoff_max_s": "the longest wait",
     "jitter": 'share by which waits vary: 0.3 is ±30 %; "full": anything from nothing to the wait',

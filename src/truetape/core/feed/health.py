@@ -2,6 +2,7 @@
 
     SYNCING --first data (a book: its snapshot)--> LIVE <--data-- QUIET, STALE      a book takes its other states from `BookSync`
     LIVE --silent for 60 s and longer than ever before--> QUIET --silent beyond the threshold--> STALE
+    LIVE, QUIET --its messages come late (`late.py`)--> STALE --in time again--> LIVE
     any of them --market closed, silent for 60 s--> QUIET      market open again: silence counts from there
 
 The threshold is learned (`cadence.py`). One `Stream` for each (connection, channel, symbol). The pump touches it for each event;
@@ -22,6 +23,7 @@ from truetape.core.book.tape import Flow
 from truetape.core.feed.cadence import FINE, SAMPLES_MIN, SECOND, STALE_MIN, default, learned
 from truetape.core.feed.delay import Histogram
 from truetape.core.feed.hours import Hours
+from truetape.core.feed.late import Late
 from truetape.core.feed.venue import Want
 from truetape.model.event import Status
 
@@ -35,8 +37,8 @@ SPELLS_MAX = 3
 """Spells of staleness in a row, each of which ended by itself: its cadence is not what was learned, and is learned anew."""
 
 
-Cause: TypeAlias = Literal["", "silence", "pool", "cadence", "closed", "opened", "unknown"]
-"""Why QUIET or STALE: its own silence, that of its channel; within its cadence, market closed or just open, or its hours unknown."""
+Cause: TypeAlias = Literal["", "silence", "pool", "late", "cadence", "closed", "opened", "unknown"]
+"""Why QUIET or STALE: its own silence, that of its channel, lateness; within its cadence, market closed or just open, or hours unknown."""
 
 
 class Verdict(NamedTuple):
@@ -70,6 +72,7 @@ class StreamState(Struct, array_like=True):
     spells: int = 0
     cause: Cause = ""
     unlearned: int = 0
+    late: Late | None = None
 
 
 class Stream:
@@ -77,7 +80,7 @@ class Stream:
 
     __slots__ = (
         "_learned", "acked", "ask_at", "asks", "awaited", "blind", "cause", "channel", "count", "evidence", "flow", "hours", "last",
-        "last_ts", "longest", "look_at", "raw", "reason", "since", "slow", "source", "spells", "state", "symbol", "sync", "topic",
+        "last_ts", "late", "longest", "look_at", "raw", "reason", "since", "slow", "source", "spells", "state", "symbol", "sync", "topic",
         "topic_delta", "unlearned", "venue", "want",
     )  # fmt: skip
 
@@ -114,6 +117,7 @@ class Stream:
         self.ask_at = 0  # when next; 0 never
         self.spells = 0  # of staleness in a row that nobody had to end
         self.cause: Cause = ""  # of QUIET and STALE
+        self.late: Late | None = None  # how late its messages come, once one was stamped
 
     def touch(self, now: int) -> None:
         """Data came: count it, and learn the interval."""
@@ -238,7 +242,7 @@ class Stream:
             self.want, self.state, self.reason, self.evidence, self.since, self.last, self.last_ts, self.count, self.longest,
             slow.buckets if slow else {}, slow.total if slow else 0, self.blind, self.acked,
             save_book(self.sync) if self.sync is not None else None, self.awaited, self.asks, self.ask_at, self.spells, self.cause,
-            self.unlearned,
+            self.unlearned, self.late,
         )  # fmt: skip
 
     def load(self, saved: StreamState) -> None:
@@ -247,6 +251,7 @@ class Stream:
         self.last, self.last_ts, self.count, self.longest = saved.last, saved.last_ts, saved.count, saved.longest
         self.blind, self.acked, self.awaited, self.cause = saved.blind, saved.acked, saved.awaited, saved.cause
         self.asks, self.ask_at, self.spells, self.unlearned = saved.asks, saved.ask_at, saved.spells, saved.unlearned
+        self.late = saved.late
         if saved.slow_total:
             self.slow = Histogram()
             self.slow.buckets, self.slow.total, self.slow.largest = saved.slow, saved.slow_total, saved.longest

@@ -24,4 +24,5 @@ class Timing(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     dial_s: float = 5.0
     close_s: float = 10.0
     lifetime_s: float = -1.0  # of a connection, at the venue; -1: as the venue says, 0: for ever
+    late_s: float = 3.0  # later than a subscription's messages use to come
     messages_per_s: float = -1.0  # -1: the venue's own limit

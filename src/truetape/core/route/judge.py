@@ -83,8 +83,9 @@ class Judge:
         stream.touch(now)
         if stream.state != "LIVE":
             self._flows(link, stream, now)
-        if event.ts:
-            link.delay.note(now - event.ts)
+        if ts := event.ts:
+            stream.last_ts = ts
+            link.delay.note(now - ts)
         if stream.flow is not None:
             stream.flow.add(event)
         self._publish(stream.topic, event)
@@ -151,6 +152,8 @@ class Judge:
 
     def _flows(self, link: Link, stream: Stream, now: int) -> None:
         """First data, or data again after silence."""
+        if stream.cause == "late":
+            return  # until it comes in time
         stream.acked = True
         if link.session is not None:
             link.session.flowing(stream.channel, stream.raw)
@@ -164,6 +167,8 @@ class Judge:
 
     def _judge(self, link: Link, stream: Stream, sync: BookSync, now: int, good: int) -> None:
         """The book's state changed: say so. `good` is when its last good message came."""
+        if stream.cause == "late" and sync.state == "LIVE" and not sync.jumped:
+            return
         if sync.state in ("GAP", "SUSPECT"):
             if link.pair is not None and link.pair.standbys.rescued(stream, now):
                 return

@@ -1,5 +1,6 @@
 """Silence, judged on the pump's ticks: whose has lasted too long, and what is done about it.
 
+    its messages come late --STALE, and nobody is asked--> in time, LIVE
     STALE --asked for again at once, then after 5, 10 … 60 s--> data, LIVE
     asked again in vain, and more of the connection is silent than speaks --hung up, at most once in 30 s, 1 min … 1 h--> opened anew
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 from truetape.core.feed.cadence import SECOND, Pool
 from truetape.core.feed.health import Stream, Verdict
+from truetape.core.feed.late import STAMPED, Late
 from truetape.core.feed.session import Session
 from truetape.core.feed.venue import Want
 from truetape.core.route.judge import Judge
@@ -46,13 +48,16 @@ class Watch:
                 self.judge.tell(book.status(now))
             self._headless(link, book, now)
         stale: list[Stream] = []
+        bound = round(session.timing.late_s * SECOND)
         for stream in link.streams.values():
             if stream.look_at <= now:
                 asked = 0 if stream.acked else session.asked_times(stream.channel, stream.raw)
                 verdict = stream.verdict(now, asked)
                 if verdict is not None:
                     self._enter(stream, verdict, now)
-            if stream.state == "STALE":
+            if bound and stream.last_ts and stream.last:
+                self._late(stream, bound, now)
+            if stream.state == "STALE" and stream.cause != "late":
                 stale.append(stream)
         if now >= link.vigil.hear_at:
             link.vigil.hear_at = now + HEAR_EVERY
@@ -68,6 +73,23 @@ class Watch:
             return
         if book.last > book.awaited and now - book.awaited > HEADLESS:
             link.desk.ask(book.raw, now)
+
+    def _late(self, stream: Stream, bound: int, now: int) -> None:
+        """Do its messages come in time? Nothing is missing where they do not, and asking again would not hurry them."""
+        late = stream.late
+        if late is None:
+            if stream.channel in STAMPED:
+                stream.late = Late.first(stream.last, stream.last_ts)
+            return
+        if stream.last != late.at:
+            late.heard(stream.last, stream.last_ts, bound)
+        if late.on and stream.state in ("LIVE", "QUIET"):
+            why = f"late: stamped {late.extra / SECOND:.1f} s longer ago than usual when it came"
+            self.judge.tell(stream.enter("STALE", why, now, "late"))
+        elif stream.cause == "late" and not late.on:
+            self.judge.tell(stream.enter("LIVE", "", now))
+        elif stream.cause == "late" and (silent := now - stream.last) > stream.threshold:
+            self._enter(stream, Verdict("STALE", f"nothing for {silent / SECOND:.1f} s", "silence"), now)
 
     def _hear_all(self, link: Link, opened_at: int, now: int) -> None:
         slow: dict[str, list[Stream]] = {}
