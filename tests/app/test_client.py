@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import uvloop
 
@@ -221,3 +222,29 @@ def test_both_ends_of_the_unix_socket_run_under_uvloop(tmp_path: Path) -> None:
                 assert await client.subscribe("kraken:*", ["trade"]).take()
 
     uvloop.run(live())
+
+
+async def test_what_only_one_client_wanted_goes_on_while_it_is_away_for_a_moment(tmp_path: Path) -> None:
+    async with Simulator(Options(venue="kraken", symbols=2, rate=200)) as sim:
+        mine = sim.symbols[1]
+        feed = {"venue": "kraken", "symbols": sim.symbols[:1], "url": sim.ws, "rest_url": sim.rest}
+        config = {"feeds": [feed], "serve": {"port": 0, "socket": str(tmp_path / "s.sock"), "linger_s": 3}}
+        async with truetape.open(config) as gateway, asyncio.timeout(3 * WITHIN):
+            assert await gateway.ready()
+            reader, writer = await asyncio.open_unix_connection(tmp_path / "s.sock")
+            asked = msgspec.json.encode(
+                {"type": "subscribe", "id": 1, "symbols": [f"kraken:{mine}"], "channels": ["trade"]}
+            )
+            writer.write(b"truetape.v1.json\n" + len(asked).to_bytes(4, "big") + asked)
+            topic = gateway.pump.router.topic("trade", "kraken", mine)
+            while not topic.published:
+                await reader.read(65536)
+            writer.transport.abort()
+            assert gateway.service is not None
+            while gateway.service.hall.clients:
+                await asyncio.sleep(0.01)
+            at = topic.published
+            while topic.published < at + 20:
+                await asyncio.sleep(0.01)
+            while any(row.symbol == mine for link in gateway.pump.links.values() for row in link.streams.values()):
+                await asyncio.sleep(0.05)  # nobody came back: in the end the venue is told

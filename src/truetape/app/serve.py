@@ -20,6 +20,7 @@ import truetape
 from truetape.app.config import ConfigError
 from truetape.app.config_serve import ServeConfig
 from truetape.app.keyring import keyring
+from truetape.app.linger import Linger
 from truetape.app.native import PREFIX, Natives
 from truetape.app.native_visit import NativeVisit
 from truetape.app.pages import OPERATORS, TEXT, Pages
@@ -77,6 +78,7 @@ class Service:
         self._tokens = Crowd(limits.connections_per_token)
         self._handshakes: dict[str, Bucket] = {}
         self._asked: dict[ClientBox, list[Asked]] = {}
+        self._linger = Linger(how.linger_s)
         self._by_peer: dict[Peer, Client] = {}
         self._numbers = 0
         self._swept = 0
@@ -153,6 +155,7 @@ class Service:
             self._swept = now
             used: dict[Key, None] = {key: None for box in self._asked for key in box.topics}
             self.histories.sweep(now, used)
+            self._linger.sweep(self.gateway.wants, now)
             self._handshakes.clear()
 
     # -- admission (see io.serve.gateway.Host) --------------------------------------------------------------------------
@@ -322,7 +325,10 @@ class Service:
 
     def unsubscribe(self, peer: Peer, box: ClientBox, reason: str) -> None:
         """End it."""
-        if self._asked.pop(box, None) is not None:
+        found = self._asked.pop(box, None)
+        if found is not None:
+            if reason != "unsubscribed" and not self.draining:
+                self._linger.left(self.gateway.wants, found, clock())
             self.gateway.release(box, reason)
 
 

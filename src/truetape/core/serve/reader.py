@@ -122,8 +122,9 @@ class Reader:
         return [Say(Unsubscribe(self.id)), *self._ask(now)]
 
     def close(self, now: int) -> list[Effect]:
-        """No more."""
-        return self._end(0, "closed", "closed by its consumer")
+        """No more; the gateway is told, so that it keeps nothing for our return."""
+        bye: list[Effect] = [Say(Unsubscribe(self.id))] if self.state == "live" and self.want is not None else []
+        return [*bye, *self._end(0, "closed", "closed by its consumer")]
 
     # -- what the connection brings -------------------------------------------------------------------------------------
 
