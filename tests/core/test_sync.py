@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from truetape.core.book.state import BookState, load, save
-from truetape.core.book.sync import BUFFER_MAX, RESTART_AFTER, SUSPECT_AFTER, UNASKED_MAX, BookSync
+from truetape.core.book.sync import BUFFER_MAX, RESTART_AFTER, STRAGGLERS_MAX, SUSPECT_AFTER, UNASKED_MAX, BookSync
 from truetape.core.feed.venue import Rule
 from truetape.model.event import Book, Level
 
@@ -143,6 +143,20 @@ def test_a_snapshot_of_the_old_count_is_not_waited_with() -> None:
     assert not sync.wants_snapshot
     sync.feed(book([(9.0, 2.0)], first=1, seq=2))
     assert sync.wants_snapshot
+
+
+def test_a_stream_that_stays_behind_its_snapshot_is_compared_with_another() -> None:
+    """A venue that counted anew after the snapshot, and before any change: each is older than it, and would be thrown away for ever."""
+    for again, state in ((1_100, "SYNCING"), (9, "LIVE")):
+        sync = BookSync(RANGE)
+        sync.feed(whole(1_000))
+        for seq in range(1, 1 + STRAGGLERS_MAX):
+            assert not sync.wants_snapshot
+            sync.feed(book([(9.0, 1.0)], first=seq, seq=seq))
+        assert sync.wants_snapshot
+        sync.feed(whole(again))
+        sync.feed(book([(9.0, 1.0)], first=9, seq=10))
+        assert sync.state == state
 
 
 def test_a_change_without_a_number_is_a_gap_where_the_book_had_one() -> None:

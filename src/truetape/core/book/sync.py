@@ -31,6 +31,9 @@ SUSPECT_AFTER = 3
 RESTART_AFTER = 20
 """Old numbers in a row, with nothing new between them, are no repetition but a count that began anew."""
 
+STRAGGLERS_MAX = 8
+"""Changes that come after a fetched snapshot and lie before it, until another is fetched to compare."""
+
 NOTHING: tuple[Book, ...] = ()
 
 
@@ -185,8 +188,14 @@ class BookSync:
         if self.rule.snapshot == "rest":
             if self.live:
                 return NOTHING  # an unasked answer cannot be placed between changes that were already applied
-            self._pending = event
-            return self._bridge()
+            if self._pending is None or event.seq < self._pending.seq:
+                self._pending = (
+                    event  # of two the older is bridged earlier; of a new count it is the only one that can be
+                )
+            published = self._bridge()
+            if not self.live:
+                self._old, self.wants_snapshot = 0, self._pending is None
+            return published
         return self._take(event)
 
     def _take(self, event: Book) -> Sequence[Book]:
@@ -273,9 +282,11 @@ class BookSync:
         while buffer and buffer[0].seq < oldest:
             buffer.popleft()
             self.counts.duplicates += 1
+            self._old += 1
         if not buffer:
             self.reason = f"waiting for the change that bridges snapshot {last}"
-            self.wants_snapshot = False
+            # a stream that is far behind, or one that counts anew since: another snapshot will tell
+            self.wants_snapshot = self._old >= STRAGGLERS_MAX
             return NOTHING
         # futures numbers are shared between symbols, so that U may lie beyond L although nothing of this symbol is missing: prev tells
         if buffer[0].first > oldest and not 0 <= buffer[0].prev <= last:

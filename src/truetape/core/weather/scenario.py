@@ -136,8 +136,15 @@ def draw(seed: int) -> Scenario:
     names = sorted(ALL)
     enabled = random.sample(names, 3 + int(random.random() * (len(names) - 3)))
     count = MISHAPS_MIN + int(random.random() * 8)
-    mishaps = sorted((_mishap(random, enabled, storm, len(consumers)) for _ in range(count)), key=lambda m: m.at_s)
+    drawn = sorted((_mishap(random, enabled, storm, len(consumers)) for _ in range(count)), key=lambda m: m.at_s)
+    mishaps = [_once(mishap, drawn[:place]) for place, mishap in enumerate(drawn)]
     return Scenario(seed, venues, consumers, tuple(mishaps), storm, round(random.random(), 4))
+
+
+def _once(mishap: Mishap, before: list[Mishap]) -> Mishap:
+    """Numbers that begin anew a second time may repeat those of the first, and then nothing can tell them apart: another mishap instead."""
+    again = any((one.name, one.where) == ("seq-reset", mishap.where) for one in before)
+    return Mishap(mishap.at_s, "close-1006", mishap.where) if again and mishap.name == "seq-reset" else mishap
 
 
 def _venue(index: int, random: Random, lines: int) -> VenuePlan:
