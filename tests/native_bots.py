@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import urllib.request
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from decimal import Decimal
 from typing import Any
 from zlib import crc32
@@ -12,8 +14,34 @@ from zlib import crc32
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-WITHIN = 10.0
+import truetape
+from truetape.app.live import Gateway
+from truetape.app.sim import Options, Simulator
+from truetape.core.sim.faults import parse
+
+WITHIN = 20.0
 Levels = dict[Decimal, str]
+
+
+@asynccontextmanager
+async def served(
+    venue: str, *faults: str, rate: float = 300, depth: int = 0, **serve: Any
+) -> AsyncIterator[tuple[Simulator, Gateway, str]]:
+    """A simulated venue with these faults, a gateway before it, and the address of its dialect without the scheme."""
+    options = Options(venue=venue, symbols=3, rate=rate, history=True, faults=tuple(parse(faults)))
+    async with Simulator(options) as sim:
+        feed = {"venue": venue, "symbols": sim.symbols, "url": sim.ws, "rest_url": sim.rest, "depth": depth}
+        async with truetape.open({"feeds": [feed], "serve": {"port": 0, "native": [venue], **serve}}) as gateway:
+            assert await gateway.ready()
+            assert gateway.service is not None
+            yield sim, gateway, f"127.0.0.1:{gateway.service.port}/native/{venue}"
+
+
+async def until(true: Callable[[], bool]) -> None:
+    """Wait for it."""
+    async with asyncio.timeout(WITHIN):
+        while not true():
+            await asyncio.sleep(0.01)
 
 
 async def fetched(address: str, headers: dict[str, str] | None = None) -> Any:
@@ -143,4 +171,4 @@ def of(side: Levels, down: bool) -> list[tuple[Decimal, Decimal]]:
     return [(price, Decimal(side[price])) for price in sorted(side, reverse=down)]
 
 
-__all__ = ["BinanceBot", "ConnectionClosed", "KrakenBot", "connect", "fetched", "said"]
+__all__ = ["WITHIN", "BinanceBot", "ConnectionClosed", "KrakenBot", "connect", "fetched", "said", "served", "until"]

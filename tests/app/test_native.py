@@ -4,44 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from decimal import Decimal
-from typing import Any
 
 import pytest
 
 import truetape
-from native_bots import BinanceBot, ConnectionClosed, KrakenBot, connect, fetched, said
+from native_bots import BinanceBot, ConnectionClosed, KrakenBot, connect, fetched, said, served, until
 from truetape.app.config import ConfigError
-from truetape.app.live import Gateway
 from truetape.app.sim import Options, Simulator
-from truetape.core.sim.faults import parse
-
-WITHIN = 20.0
-
-
-@asynccontextmanager
-async def served(
-    venue: str, *faults: str, rate: float = 300, depth: int = 0, **serve: Any
-) -> AsyncIterator[tuple[Simulator, Gateway, str]]:
-    options = Options(venue=venue, symbols=3, rate=rate, history=True, faults=tuple(parse(faults)))
-    async with Simulator(options) as sim:
-        feed = {"venue": venue, "symbols": sim.symbols, "url": sim.ws, "rest_url": sim.rest, "depth": depth}
-        async with truetape.open({"feeds": [feed], "serve": {"port": 0, "native": [venue], **serve}}) as gateway:
-            assert await gateway.ready()
-            assert gateway.service is not None
-            yield sim, gateway, f"127.0.0.1:{gateway.service.port}/native/{venue}"
 
 
 def numbers(levels: list[tuple[str, str]]) -> list[tuple[Decimal, Decimal]]:
     return [(Decimal(price), Decimal(size)) for price, size in levels]
-
-
-async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(WITHIN):
-        while not true():
-            await asyncio.sleep(0.01)
 
 
 async def test_bots_of_binance_hold_the_venues_own_book_at_its_own_numbers() -> None:
