@@ -17,7 +17,9 @@ from truetape.app import rehearsal
 from truetape.app.cli import defaults, demo, faults, screen
 from truetape.app.cli.main import app
 from truetape.app.live import Gateway
+from truetape.app.metrics import DEFINITIONS as METRICS
 from truetape.core.route.modes import conflate, drop_oldest
+from truetape.core.route.tally import CAUSES
 from truetape.io.obs import log
 from truetape.model.reason import REASONS
 from truetape.venues._tickdb import REASONS as TICKDB
@@ -97,6 +99,23 @@ def reasons_page() -> str:
     return "\n".join(rows) + "\n"
 
 
+def metrics_page() -> str:
+    """`docs/metrics.md`: every metric of `/metrics`."""
+    rows = [
+        "# Metrics",
+        "",
+        "`GET /metrics` on the data port answers in Prometheus' text format. Where tokens are asked for, the scraper sends one of role `ops`:",
+        "`truetape token issue prometheus --role ops --ttl 365d`. Counters are read when somebody asks, and cost nothing in between. No label",
+        "is a symbol. [deploy/](../deploy) has a dashboard and alert rules.",
+        "",
+        "| metric | kind | labels | what it tells |",
+        "|---|---|---|---|",
+    ]
+    rows += [f"| `{row.name}` | {row.kind} | {', '.join(row.labels)} | {row.help} |" for row in METRICS]
+    rows += ["", f"`reason` of `truetape_gaps_total` is one of {', '.join(CAUSES)}."]
+    return "\n".join(rows) + "\n"
+
+
 async def picture() -> str:
     """Run the demo's venues and gateway for some seconds; its screen as SVG, without fonts from elsewhere."""
     processes, venues = [], []
@@ -143,6 +162,7 @@ def main() -> None:
     """Write the pages; `--picture` also runs the demo for the picture, `--faults` the rehearsals for their table."""
     (HERE / "config.md").write_text(config_page(), encoding="utf-8")
     (HERE / "reasons.md").write_text(reasons_page(), encoding="utf-8")
+    (HERE / "metrics.md").write_text(metrics_page(), encoding="utf-8")
     (HERE / "cli.md").write_text(cli_page(), encoding="utf-8")
     (HERE / "protocol.md").write_text(protocol.protocol_page(), encoding="utf-8")
     (HERE / "asyncapi.json").write_text(protocol.asyncapi_page(), encoding="utf-8")

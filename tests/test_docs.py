@@ -26,6 +26,10 @@ def test_the_page_of_reasons_is_fresh() -> None:
     assert (HERE / "reasons.md").read_text(encoding="utf-8") == generate.reasons_page(), "stale: run make docs"
 
 
+def test_the_page_of_metrics_is_fresh() -> None:
+    assert (HERE / "metrics.md").read_text(encoding="utf-8") == generate.metrics_page(), "stale: run make docs"
+
+
 def test_every_page_that_the_readme_names_is_there() -> None:
 
     text = (HERE.parent / "README.md").read_text(encoding="utf-8")

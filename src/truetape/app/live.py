@@ -17,11 +17,12 @@ from random import SystemRandom
 from typing import Any, Literal, Self
 
 import truetape
-from truetape.app import calm, secrets, tls
+from truetape.app import calm, operate, secrets, tls
 from truetape.app.config import Config, ConfigError, FeedConfig, JournalConfig, load, parse
+from truetape.app.departed import Departed
 from truetape.app.header import encode_feeds
 from truetape.app.hours import MarketHours
-from truetape.app.keys import Keys, order
+from truetape.app.keys import Keys
 from truetape.app.pulse import Pulse
 from truetape.app.serve import Service
 from truetape.app.status import status
@@ -42,8 +43,8 @@ from truetape.io.obs import log
 from truetape.io.serve.control import ControlServer
 from truetape.io.store.journal import Journal, Origin
 
-OPERATOR = "the control socket"
-"""Who holds what was subscribed over the control socket."""
+DRAIN_S, SEAL_LEAST_S = 9.0, 1.0
+"""A drain is over by then: what the disk did not take is missing from the tape's end, and is said. So long it has at the least."""
 
 
 class Gateway:
@@ -64,6 +65,7 @@ class Gateway:
         self.journal: Journal | None = None
         self.service: Service | None = None
         self.boxes: dict[Mailbox, list[Asked]] = {}
+        self.departed = Departed()
         self.hours = MarketHours(self)
         self.started = clock()
         self._by_name = {feed.name: feed for feed in self.feeds}
@@ -74,6 +76,7 @@ class Gateway:
         self._open = AsyncExitStack()
         self._consumers = 0
         self._flush: asyncio.TimerHandle | None = None
+        self._over_at = float("inf")  # loop time, set when a drain begins
         self.on_drain: Callable[[], None] = self._stop
         self.on_restart: Callable[[str], None] = _no_restart
         """Told why, when memory is at its budget and shedding did not help. Ending the program is its owner's to decide: by default
@@ -118,6 +121,7 @@ class Gateway:
         """Everything that must be undone is pushed on `_open` as soon as it is done."""
         self._refuse_missing_secrets()
         await self._instruments()
+        self._open.callback(self._hang_up)  # last of all: how it is can be asked to the end
         if self.config.journal is not None:
             self._record(self.config.journal)
         self.driver = Driver(self.pump, self._how, recorder=self.journal, redact=secrets.redact, log=_log)
@@ -149,9 +153,12 @@ class Gateway:
 
     async def __aexit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         self._life = "closed"
-        if self.service is not None:
-            self.service.drain()
-        self.driver.stop()
+        self._over_at = self._loop.time() + DRAIN_S
+        try:
+            if self.service is not None:
+                await self.service.drain()
+        finally:
+            self.driver.stop()
         try:
             await self._end(kind, error, trace)
         finally:
@@ -196,7 +203,7 @@ class Gateway:
             checkpoint=lambda: checkpoint.save(self.pump), clock=clock, flush_ms=round(how.flush_ms), segment_bytes=how.segment_bytes,
             retain_bytes=how.retain_bytes, backlog_bytes=how.backlog_bytes,
         )  # fmt: skip
-        self._open.callback(self._seal, self.journal)
+        self._open.push_async_callback(self._seal, self.journal)
         self._commit(self.journal, how.flush_ms / 1000)
 
     def _commit(self, journal: Journal, every_s: float) -> None:
@@ -204,13 +211,18 @@ class Gateway:
         journal.commit(clock())
         self._flush = self._loop.call_later(every_s, self._commit, journal, every_s)
 
-    def _seal(self, journal: Journal) -> None:
+    async def _seal(self, journal: Journal) -> None:
+        """What was recorded goes to disk, in a thread: a slow one shall not keep anybody from asking how we are."""
         if self._flush is not None:
             self._flush.cancel()
         journal.commit(clock())
-        if not journal.close(10.0):
+        if not await asyncio.to_thread(journal.close, min(10.0, max(SEAL_LEAST_S, self._over_at - self._loop.time()))):
             found = journal.status()
             log.warning("journal closed with records missing", reason=found.reason, flushed=found.flushed_record)
+
+    def _hang_up(self) -> None:
+        if self.service is not None:
+            self.service.hang_up()
 
     # -- consumers ------------------------------------------------------------------------------------------------------
 
@@ -229,7 +241,7 @@ class Gateway:
         `channels`: book (whole states to `depth`), book_delta (the changes), trade, quote, ticker, bar.1m … What no feed carries yet is
         subscribed at the venue while running, and unsubscribed when its last consumer closes. Raises ConfigError for what cannot be.
         """
-        self._must_run()
+        self.must_run()
         asked = self.wants.find(symbols, channels)
         self._consumers += 1
         depth_wanted = depth if depth is not None else max((feed.depth for feed in self.feeds), default=0)
@@ -253,12 +265,14 @@ class Gateway:
         if asked is None:
             return
         self.pump.router.close(box, reason)
+        self.departed.left(box)
         if (waker := self.driver.wakers.pop(box, None)) is not None:
             waker()
         if self._life == "running":
             self.wants.release(box, asked)
 
-    def _must_run(self) -> None:
+    def must_run(self) -> None:
+        """Raises RuntimeError where it does not."""
         if self._life == "new":
             raise RuntimeError("the gateway does not run yet; enter it first: async with truetape.open(…) as gw")
         if self._life == "closed":
@@ -304,51 +318,7 @@ class Gateway:
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """A question on the control socket."""
-        match request.get("do"):
-            case "status":
-                return self.status()
-            case "drain":
-                self.on_drain()
-                return {"ok": True}
-            case "subscribe" | "unsubscribe" as verb:
-                return self._operate(verb, request)
-            case "retry":
-                return self._retry(str(request.get("feed", "")))
-            case other:
-                return {
-                    "error": f"expected do = status, subscribe, unsubscribe, retry or drain, found {str(other)[:80]!r}"
-                }
-
-    def _retry(self, name: str) -> dict[str, Any]:
-        """An operator's word that what was stopped may be tried again."""
-        links = [link for link in self.pump.links.values() if name in ("", link.feed.name)]
-        if not links:
-            return {"error": f"expected a feed of {', '.join(self._by_name)}, found {name!r}"}
-        stopped = [link.source for link in links if link.session is not None and link.session.state == "STOPPED"]
-        for source in stopped:
-            self.driver.command(order(source))
-        return {"ok": True, "connections": stopped}
-
-    def _operate(self, verb: str, request: dict[str, Any]) -> dict[str, Any]:
-        """An operator's subscriptions are held like a consumer's, until they are let go."""
-        symbols, channels = request.get("symbols"), request.get("channels", ["book", "trade"])
-        if not all(
-            isinstance(rows, list) and all(isinstance(row, str) for row in rows) for rows in (symbols, channels)
-        ):
-            return {"error": 'expected symbols and channels as lists of texts, such as ["kraken:BTC-USD"] and ["book"]'}
-        try:
-            self._must_run()
-            asked = self.wants.find(symbols or [], channels)
-        except (ConfigError, RuntimeError) as error:
-            return {"error": str(error)}
-        if verb == "subscribe":
-            self.wants.hold(OPERATOR, asked)
-        else:
-            self.wants.release(OPERATOR, asked)
-        return {
-            "ok": True,
-            "subscriptions": [f"{kind} {venue}:{symbol}" for kind, venue, symbol in (one.pattern for one in asked)],
-        }
+        return operate.answer(self, request)
 
 
 def _no_restart(reason: str) -> None:

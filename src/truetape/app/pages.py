@@ -9,9 +9,11 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from truetape.app import webpage
+from truetape.app.metrics import exposition
 from truetape.app.secrets import redact
 from truetape.app.status import status
 from truetape.io.clock import now as clock
+from truetape.io.obs.metrics import CONTENT_TYPE
 from truetape.io.serve.gateway import Answer, Request
 
 if TYPE_CHECKING:
@@ -29,11 +31,13 @@ class Pages:
 
     def __init__(self, service: Service) -> None:
         self.service = service
+        self._exposition = exposition(service.gateway)
         self.by_path: dict[str, Callable[[Request], Answer]] = {
             "/livez": lambda _request: Answer(200, b"live\n", TEXT),
             "/readyz": self.readyz,
             "/status": self.status,
             "/clients": self.clients_page,
+            "/metrics": self.metrics,
             **dict.fromkeys(webpage.files(), self.page),
         }
 
@@ -43,17 +47,14 @@ class Pages:
 
     def readyz(self, _request: Request) -> Answer:
         """Ready: not draining, and every book is LIVE or QUIET."""
-        if self.service.draining:
-            return Answer(503, b"draining\n", TEXT)
-        waiting = [
-            f"{s.venue}:{s.symbol} {s.state}"
-            for link in self.service.gateway.pump.links.values()
-            for s in link.book_streams()
-            if s.state in ("SYNCING", "RESYNC", "GAP")
-        ]
-        if waiting:
-            return Answer(503, ("waiting for " + ", ".join(waiting[:10]) + "\n").encode(), TEXT)
-        return Answer(200, b"ready\n", TEXT)
+        waiting = self.service.waiting_for()
+        if waiting is None:
+            return Answer(200, b"ready\n", TEXT)
+        return Answer(503, f"{waiting}\n".encode(), TEXT)
+
+    def metrics(self, _request: Request) -> Answer:
+        """For Prometheus; docs/metrics.md has the names."""
+        return Answer(200, self._exposition.text(), {"Content-Type": CONTENT_TYPE})
 
     def status(self, request: Request) -> Answer:
         """What `truetape status` shows. `?subscriptions=no` leaves those out, which the stream's channel `status` tells as they change;

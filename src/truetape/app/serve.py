@@ -51,6 +51,10 @@ SECOND = 1_000_000_000
 PATH = "/v1/stream"
 GOODBYE_S = 2.0
 """How long clients have to answer a close frame at the end."""
+AGAIN_S = (1.0, 6.0)
+"""When clients are told to come back after a drain: spread, so that they do not come all at once."""
+FAREWELLS = 100
+"""So many in one turn of the loop."""
 SWEEP_EVERY = 5 * SECOND
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -118,22 +122,22 @@ class Service:
                 raise ConfigError(f"serve.socket: {how.socket}: {error.strerror or error}") from None
         self.hall.start()
 
-    def drain(self) -> None:
-        """Not ready from now on; every client is told to come back, at times spread over a few seconds."""
+    async def drain(self) -> None:
+        """Not ready from now on; every client is told to come back, at times spread over a few seconds. Plain GETs are answered still."""
         self.draining = True
-        if self._server is not None:
-            self._server.close()
         if self._sidecar is not None:
             self._sidecar.close()
-        now = clock()
-        for index, client in enumerate(list(self.hall.clients)):
-            client.say(client.peer.end("draining", "the gateway ends", now, retry_after_s=1.0 + index % 50 / 10))
         self.natives.drain()
+        for index, client in enumerate(list(self.hall.clients)):
+            again_s = AGAIN_S[0] + index % 50 * (AGAIN_S[1] - AGAIN_S[0]) / 50
+            client.say(client.peer.end("draining", "the gateway ends", clock(), retry_after_s=round(again_s, 1)))
+            if index % FAREWELLS == FAREWELLS - 1:
+                await asyncio.sleep(0)  # who asks whether we are ready shall not wait for thousands of farewells
 
     async def close(self) -> None:
-        """Let everybody go."""
+        """Let everybody go; who has not left by then is cut."""
         if not self.draining:
-            self.drain()
+            await self.drain()
         with suppress(TimeoutError):
             async with asyncio.timeout(GOODBYE_S):
                 await self._empty.wait()
@@ -141,6 +145,20 @@ class Service:
             client.pipe.abort()
         self.natives.close()
         self.hall.stop()
+
+    def hang_up(self) -> None:
+        """The last thing of all: nobody is told any more how the gateway is."""
+        if self._server is not None:
+            self._server.close()
+
+    def waiting_for(self) -> str | None:
+        """Why it is not ready; None where it is: not draining, and every book is LIVE or QUIET."""
+        if self.draining:
+            return "draining"
+        links = self.gateway.pump.links.values()
+        streams = [stream for link in links for stream in link.book_streams()]
+        waiting = [f"{s.venue}:{s.symbol} {s.state}" for s in streams if s.state in ("SYNCING", "RESYNC", "GAP")]
+        return "waiting for " + ", ".join(waiting[:10]) if waiting else None
 
     def _beat(self, now: int) -> None:
         self.natives.beat(now)
@@ -183,6 +201,7 @@ class Service:
         if request.path != PATH and not native:
             return self._no(404, f"expected a WebSocket at {PATH}")
         if self.draining:
+            self.refused["503"] = self.refused.get("503", 0) + 1
             return Answer(503, b"draining\n", {**TEXT, "Retry-After": "2"})
         origin = request.headers.get("origin")
         if origin is not None and origin not in self.how.origins and not self._own(origin, request):
@@ -266,6 +285,8 @@ class Service:
         if client.peer.claims is not None and self.rules.tokens:
             self._tokens.leave(client.peer.claims.name)
         client.peer.gone()
+        ended = client.peer.ended
+        self.gateway.departed.client_left(ended.reason if ended else "gone", client.bytes_out, client.messages_out)
         if not self.hall.clients:
             self._empty.set()
 

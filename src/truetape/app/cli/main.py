@@ -10,6 +10,7 @@ from typing import Annotated, Optional
 import typer
 
 import truetape
+from truetape.app.cli import ops
 
 app = typer.Typer(
     name="truetape", no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
@@ -229,6 +230,8 @@ def simtest(
 
     raise typer.Exit(room.simtest(seeds, start, processes, json))
 
+
+ops.add(app)
 
 token_app = typer.Typer(
     no_args_is_help=True, help="Tokens for downstream clients, signed with the keys of a configuration."

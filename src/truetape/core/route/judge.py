@@ -21,6 +21,7 @@ from truetape.core.route import credential
 from truetape.core.route.digest import CHUNK, Digest
 from truetape.core.route.link import SAMPLE_EVERY, Handlers, Link
 from truetape.core.route.router import Router
+from truetape.core.route.tally import GapTally
 from truetape.model.effect import Effect, Fetch
 from truetape.model.event import KINDS, Bar, Book, Gap, Market, Quote, Status, Ticker, Trade
 from truetape.model.reason import remedy
@@ -39,6 +40,7 @@ class Judge:
         self.flow = flow
         self.links: Mapping[str, Link] = {}  # the pump's
         self.gaps: deque[Gap] = deque(maxlen=GAPS_MAX)
+        self.tally = GapTally()
         self._chunk = digest.chunk
         self.hours: dict[str, Hours] = {}  # by market
         self.handlers: Handlers = {
@@ -196,6 +198,7 @@ class Judge:
         if from_seq < 0 and stream.sync is not None:
             from_seq = stream.sync.seq
         stream.blind = (from_ts, from_seq, reason)
+        self.tally.add(stream.venue, stream.channel, reason)
         self._gap(stream, now, from_ts, reason, from_seq, to_seq, recovered=False)
 
     def _gap(
@@ -301,6 +304,7 @@ class Judge:
         sync = stream.sync
         if sync is None:
             if stream.state == "LIVE" and stream.blind is None:
+                self.tally.add(stream.venue, stream.channel, reason)
                 self._gap(stream, now, stream.last, reason, recovered=False)
             return
         if sync.live and sync.rule.snapshot != "whole":

@@ -1,0 +1,24 @@
+"""Commands for whoever operates a gateway: their options. Each imports what it needs when it is called. Next door: `operator.py` does it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+SOCKET = Path("run/truetape.sock")
+Socket = Annotated[Path, typer.Option(help="the gateway's control socket")]
+AsJson = Annotated[bool, typer.Option("--json", help="the last line of stdout is one JSON object")]
+
+
+def add(app: typer.Typer) -> None:
+    """Give the program these commands."""
+    app.command()(drain)
+
+
+def drain(socket: Socket = SOCKET, json: AsJson = False) -> None:
+    """Ask a running gateway to end in order: not ready, clients told when to come back, the tape flushed."""
+    from truetape.app.cli import operator as room
+
+    raise typer.Exit(room.order(socket, {"do": "drain"}, json))
