@@ -8,15 +8,17 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from prometheus_client.parser import text_string_to_metric_families
 from websockets.asyncio.client import connect
 
 import truetape
+from truetape.app.config_serve import ServeConfig
 from truetape.app.live import Gateway
-from truetape.app.metrics import DEFINITIONS
+from truetape.app.metrics import DEFINITIONS, exposition
 from truetape.app.sim import Options, Simulator
+from truetape.app.tape_server import TapeServer
 from truetape.core.route.tally import CAUSES, cause
 
 HOSTILE = 'a "quoted\\ name",} 1\n# HELP x\ntruetape_fake_total 7'
@@ -139,6 +141,17 @@ async def test_where_tokens_are_asked_for_only_operators_read_it(tmp_path: Path)
     async with served(tmp_path, keys=keys, revoked_file=str(tmp_path / "revoked")) as gateway:
         assert (await get(gateway, "/metrics"))[0] == 401
         assert (await get(gateway, "/livez"))[0] == 200
+
+
+async def test_a_tape_that_is_served_has_metrics_too(tmp_path: Path) -> None:
+    async with served(tmp_path) as gateway:
+        with gateway.subscribe("*", "trade") as box:
+            await box.take()
+    server = TapeServer(tmp_path / "tape", venue="", speed="max", start="", end="", how=ServeConfig(port=0))
+    server.lead()
+    found = parsed(exposition(cast("Gateway", server.stand)).text().decode())
+    assert found["truetape_feed_messages_total"][(("feed", "spot"), ("venue", "kraken"))] > 0
+    assert "truetape_loop_lag_seconds" not in found
 
 
 def test_causes_are_a_closed_list() -> None:

@@ -16,6 +16,7 @@ from truetape.app.calm import pauses
 from truetape.app.departed import KINDS, Departed, add
 from truetape.app.metrics_feeds import DEFINITIONS as FEEDS
 from truetape.app.metrics_feeds import feeds
+from truetape.app.pulse import Pulse
 from truetape.app.secrets import redact
 from truetape.core.feed.delay import Histogram
 from truetape.io.clock import cpu_s, drift_ns
@@ -187,13 +188,18 @@ def _consumers(gateway: Gateway) -> Iterator[Sample]:
 
 
 def _process(gateway: Gateway) -> Iterator[Sample]:
-    guard, lag = gateway.pulse.guard, gateway.pulse.lag
+    yield Sample("truetape_memory_resident_bytes", (), memory.rss())
+    yield Sample("truetape_cpu_seconds_total", (), cpu_s())
+    yield Sample("truetape_clock_drift_seconds", (), drift_ns() / NS)
+    pulse: object = gateway.pulse
+    if not isinstance(pulse, Pulse):
+        return  # a tape that is played in a gateway's place
+    guard, lag = pulse.guard, pulse.lag
     yield Sample("truetape_loop_lag_seconds", (), lag.recent / NS)
     yield Sample("truetape_loop_lag_longest_seconds", (), lag.longest / NS)
     yield Sample("truetape_loop_lagged_total", (), lag.times)
-    yield Sample("truetape_memory_resident_bytes", (), memory.rss())
     yield Sample("truetape_memory_budget_bytes", (), guard.budget)
-    for holder, size in gateway.pulse.held().items():
+    for holder, size in pulse.held().items():
         yield Sample("truetape_memory_held_bytes", (holder,), size)
     for holder, (_, size) in guard.freed.items():
         yield Sample("truetape_memory_shed_bytes_total", (holder,), size)
@@ -202,8 +208,6 @@ def _process(gateway: Gateway) -> Iterator[Sample]:
     yield Sample("truetape_gc_pause_longest_seconds", (), pauses.longest_ns / NS)
     for generation, count in enumerate(pauses.collections):
         yield Sample("truetape_gc_collections_total", (str(generation),), count)
-    yield Sample("truetape_cpu_seconds_total", (), cpu_s())
-    yield Sample("truetape_clock_drift_seconds", (), drift_ns() / NS)
 
 
 def _journal(gateway: Gateway) -> Iterator[Sample]:

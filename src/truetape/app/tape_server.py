@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from truetape.app.capture import BadInput
 from truetape.app.config_serve import ServeConfig
+from truetape.app.departed import Departed
 from truetape.app.replay import Pace, moment
 from truetape.app.serve import Service
 from truetape.app.sim import VENUES
@@ -90,6 +91,7 @@ class Stand:
         self.feeds = tape.feeds
         self.driver = _Driver(tape.router)
         self.boxes: dict[Mailbox, list[Asked]] = {}
+        self.departed = Departed()
         self.started = clock()
         self.pulse, self.hours = _Quiet({}), _Quiet([])
 
@@ -111,6 +113,7 @@ class Stand:
         """End a client's box."""
         if self.boxes.pop(box, None) is not None:
             self.pump.router.close(box, reason)
+            self.departed.left(box)
             if (waker := self.driver.wakers.pop(box, None)) is not None:
                 waker()
 
@@ -167,6 +170,7 @@ class TapeServer:
             return stopped.result() if stopped.done() else 0
         finally:
             await self.service.close()
+            self.service.hang_up()
 
     def addresses(self) -> dict[str, Any]:
         """The first line of stdout."""
