@@ -76,7 +76,7 @@ class Gateway:
         self._open = AsyncExitStack()
         self._consumers = 0
         self._flush: asyncio.TimerHandle | None = None
-        self._over_at = float("inf")  # loop time, set when a drain begins
+        self._over_at = 1 << 63  # ns; set when a drain begins
         self.on_drain: Callable[[], None] = self._stop
         self.on_restart: Callable[[str], None] = _no_restart
         """Told why, when memory is at its budget and shedding did not help. Ending the program is its owner's to decide: by default
@@ -153,7 +153,7 @@ class Gateway:
 
     async def __aexit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         self._life = "closed"
-        self._over_at = self._loop.time() + DRAIN_S
+        self._over_at = clock() + round(DRAIN_S * 1e9)
         try:
             if self.service is not None:
                 await self.service.drain()
@@ -216,7 +216,7 @@ class Gateway:
         if self._flush is not None:
             self._flush.cancel()
         journal.commit(clock())
-        if not await asyncio.to_thread(journal.close, min(10.0, max(SEAL_LEAST_S, self._over_at - self._loop.time()))):
+        if not await asyncio.to_thread(journal.close, min(10.0, max(SEAL_LEAST_S, (self._over_at - clock()) / 1e9))):
             found = journal.status()
             log.warning("journal closed with records missing", reason=found.reason, flushed=found.flushed_record)
 

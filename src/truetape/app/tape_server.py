@@ -92,6 +92,7 @@ class Stand:
         self.driver = _Driver(tape.router)
         self.boxes: dict[Mailbox, list[Asked]] = {}
         self.departed = Departed()
+        self.service: Service | None = None
         self.started = clock()
         self.pulse, self.hours = _Quiet({}), _Quiet([])
 
@@ -158,6 +159,7 @@ class TapeServer:
         """Lead up, listen, tell where, play; exit code 0 at the end of the tape, else what `stopped` says. Raises ConfigError, BadInput."""
         self.lead()
         self.service = Service(cast("Gateway", self.stand), self.how, f"{self.stand.started:x}")
+        self.stand.service = self.service
         await self.service.start()
         try:
             announce(self.addresses())
