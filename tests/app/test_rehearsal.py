@@ -45,7 +45,7 @@ def test_after_the_fault_a_book_is_true_or_says_why_it_is_not_live(fault: str, o
     assert found.ok, found
     assert found.checks > 100
     if fault in UNSEEN:
-        assert found.verdict in ("unharmed", "recovered") and found.lost == found.accounted  # a starved machine may hurt it
+        assert found.verdict in ("unharmed", "recovered") and found.lost == found.accounted
     elif fault in ENDING:
         assert found.verdict.startswith("not LIVE and says why: CLOSED")
     elif found.evidence != "none":
