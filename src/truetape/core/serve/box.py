@@ -24,7 +24,18 @@ class ClientBox(Mailbox):
     `cuts` is shared by all boxes of a server: whole books cut to a depth, so that a thousand clients of one depth share one object.
     """
 
-    __slots__ = ("_told", "beginning", "cuts", "histories", "recovered", "resume", "signature", "start", "whole")
+    __slots__ = (
+        "_states",
+        "_told",
+        "beginning",
+        "cuts",
+        "histories",
+        "recovered",
+        "resume",
+        "signature",
+        "start",
+        "whole",
+    )
 
     def __init__(
         self,
@@ -41,6 +52,7 @@ class ClientBox(Mailbox):
         self.resume: dict[Key, int] = {}
         self.whole: dict[Key, None] = {}
         self.beginning = False
+        self._states: dict[Key, Item] = {}  # whole books that it began with and has not given yet: no published events
         self._told: dict[int, Market] = {}  # notices that several histories have
         self.recovered: dict[Key, bool] = {}
         self.start: dict[Key, int] = {}  # each topic's offset after which this box receives
@@ -56,7 +68,10 @@ class ClientBox(Mailbox):
         if offset is None or missed is None:
             if offset is not None:
                 self._lost(topic, offset)
+            count = self.recalled
             super().join(topic)
+            if self.recalled > count and not self.mode.whole:
+                self._states[key] = self.inbox[-1]
             self.start[key] = topic.published
             return
         self.recovered[key] = True
@@ -85,7 +100,17 @@ class ClientBox(Mailbox):
         """As any box; but of a conflating one all that a notice released at once, for it stands for more events than can be told later."""
         if self.mode.whole:
             most = max(most, len(self.front) + len(self.inbox) + len(self.pending))
-        return super().take(most, now)
+        out = super().take(most, now)
+        if self._states:
+            given = {id(event) for event in out}
+            self._states = {key: state for key, state in self._states.items() if id(state) not in given}
+        return out
+
+    def told(self, lag: Lag) -> Lagged:
+        """As any box, but without the whole book that it began with, where that went too: nobody published it."""
+        if self.mode.name != "drop_newest" and self._states.pop(lag.key, None) is not None:
+            lag.count = max(0, lag.count - 1)
+        return super().told(lag)
 
     def cut(self, event: Market) -> Market:
         """As any box does, but once for all who asked for this depth."""
@@ -114,7 +139,8 @@ class ClientBox(Mailbox):
         for key, lag in self.broken.items():
             if lag.dark:  # it lies nowhere until the book is LIVE again
                 left[key] = left.get(key, 0) + lag.count
-        return {key: topics[key].published - left.get(key, 0) for key in keys() if key in topics}
+        offsets = {key: topics[key].published - left.get(key, 0) for key in keys() if key in topics}
+        return {key: max(offset, self.start.get(key, 0)) for key, offset in offsets.items()}
 
     def same(self, first: Item, last: Item, count: int) -> bool:
         """Take exactly these, if they are all that lies here and nothing is to be judged: another box of this signature gave them."""
