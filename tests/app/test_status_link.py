@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 import truetape
 from tests.app.conftest import Simulator, until
 
 
-async def test_a_link_tells_its_round_trips_answers_and_clock(tickdb: Simulator) -> None:
-    feed = tickdb.feed(ping_every_s=0.1, pong_within_s=2.0, app_ping_every_s=0.1, messages_per_s=0)
+@pytest.mark.parametrize("venue", ["tickdb", "kraken"])
+async def test_a_link_tells_its_round_trips_answers_and_clock(venue: str, request: pytest.FixtureRequest) -> None:
+    simulator: Simulator = request.getfixturevalue(venue)
+    feed = simulator.feed(ping_every_s=0.1, pong_within_s=2.0, app_ping_every_s=0.1, messages_per_s=0)
     async with truetape.open({"feeds": [feed]}) as gateway:
         await until(gateway, lambda: gateway.status()["connections"][0]["pings"]["answered"] >= 5)
         await until(gateway, lambda: gateway.status()["connections"][0]["app_pings"]["answered"] >= 5)

@@ -8,6 +8,7 @@ from random import Random
 import msgspec
 import pytest
 
+from truetape.app.dialects import Names, dialect
 from truetape.core.feed.watch import KEPT, STALL, Pings, Watch, WatchState
 
 S = 1_000_000_000
@@ -166,3 +167,17 @@ def test_a_link_that_takes_little_lives() -> None:
     for step in range(100):
         assert one.unsent(100_000 - step, T0 + step * 2 * S) == ""
     assert one.unsent(0, T0 + 200 * S) == "" and one.unsent(50, T0 + 202 * S) == ""
+
+
+def test_kraken_s_pong_tells_its_clock() -> None:
+    kind = dialect("kraken")
+    speaks = kind("kraken", Names(kind, kind.url), kind.url)
+    first, second = (msgspec.json.decode(speaks.ping() or b"") for _ in range(2))
+    assert first["method"] == "ping" and second["req_id"] == first["req_id"] + 1
+    said = (
+        b'{"method":"pong","req_id":1,"time_in":"2023-11-14T22:13:20.000100Z","time_out":"2023-11-14T22:13:20.000300Z"}'
+    )
+    (alive,) = speaks.decode(said, 0)
+    assert (alive.ts, alive.pong) == (1_700_000_000_000_200_000, True)
+    (alive,) = speaks.decode(b'{"method":"pong","time_in":"soon"}', 0)
+    assert (alive.ts, alive.pong) == (0, True)

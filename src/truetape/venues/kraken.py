@@ -72,14 +72,23 @@ class _Frame(Struct, gc=False):
     result: _Result | None = None
 
 
+class _Pong(Struct, gc=False):
+    time_in: str = ""
+    time_out: str = ""
+
+
 class _Memory(Struct):
-    """What one connection must remember: who asked for what, and the depth of each book."""
+    """What one connection must remember: who asked for what, the depth of each book, and how often it was pinged."""
 
     asked: dict[str, list[tuple[str, str]]] = {}
     last_id: int = 0
     depths: dict[str, int] = {}
+    pings: int = 0
 
 
+PINGS_FROM = 1 << 32
+"""Numbers of pings begin here, so that an answer to one is never taken for that to a request."""
+_PONGS = msgspec.json.Decoder(_Pong)
 _FRAMES = msgspec.json.Decoder(_Frame, strict=False)
 
 
@@ -112,7 +121,7 @@ class Dialect:
     }
     url = "wss://ws.kraken.com/v2"
     rest_url = "https://api.kraken.com"
-    limits = feed.Limits(wants_per_message=50, messages_per_s=10, dead_after_s=10)
+    limits = feed.Limits(wants_per_message=50, messages_per_s=10, ping_every_s=20, dead_after_s=10)
     rule = feed.Rule(snapshot="stream", truncate=True, checksum=checksum, checksum_depth=10)
 
     def __init__(self, label: str, names: Mapping[str, str], url: str) -> None:
@@ -168,8 +177,9 @@ class Dialect:
         return self._requests("unsubscribe", wants)
 
     def ping(self) -> bytes | None:
-        """The venue offers one; the protocol's own ping does the same work here."""
-        return None
+        """Its answer tells the venue's clock; the protocol's own pings say whether the link lives."""
+        self.memory.pings += 1
+        return b'{"method":"ping","req_id":%d}' % (PINGS_FROM + self.memory.pings)
 
     def decode(self, data: bytes, recv: int) -> feed.Decoded:
         """Book, trade, ticker and ohlc messages, acknowledgments and heartbeats."""
@@ -197,7 +207,7 @@ class Dialect:
         elif channel:
             events.append(Ignored(channel))
         else:
-            events.append(self._answer(frame))
+            events.append(_pong(data) if frame.method == "pong" else self._answer(frame))
         return events
 
     def _said(self, channel: str, item: _Item, recv: int) -> Sequence[Market | Control]:
@@ -250,8 +260,6 @@ class Dialect:
         )  # fmt: skip
 
     def _answer(self, frame: _Frame) -> Control:
-        if frame.method == "pong":
-            return Alive(pong=True)
         if not frame.success:
             asked = self.memory.asked.get(str(frame.req_id), [])
             pairs = tuple(pair for pair in asked if not frame.symbol or pair[1] == frame.symbol)
@@ -289,3 +297,13 @@ class Dialect:
     def decode_instruments(body: bytes) -> list[Instrument]:
         """Pairs by their WebSocket name; v2 writes BTC and DOGE where the list says XBT and XDG."""
         return spot.instruments(body, lambda name: spot.canonical(name).replace("-", "/"))
+
+
+def _pong(data: bytes) -> Control:
+    """`{"method":"pong","req_id":…,"time_in":…,"time_out":…}`: our ping reached the venue between the two."""
+    try:
+        pong = _PONGS.decode(data)
+        came, left = rfc3339_ns(pong.time_in), rfc3339_ns(pong.time_out)
+    except (msgspec.ValidationError, ValueError):
+        return Alive(pong=True)
+    return Alive((came + left) // 2, pong=True)
