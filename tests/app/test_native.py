@@ -124,6 +124,10 @@ async def test_what_the_gateways_books_do_not_hold_is_refused_in_the_venues_word
         await socket.send('{"method":"SUBSCRIBE","params":["btcusdt@kline_1m"],"id":7}')
         answer = await said(socket)
         assert (answer["id"], answer["error"]["code"]) == (7, 2)
+        async with connect(f"ws://{base}/ws/btcusdt@miniTicker") as other:
+            assert (await said(other))["error"]["code"] == 2
+            with pytest.raises(ConnectionClosed, match="1008"):
+                await said(other)
         info = await fetched(f"http://{base}/api/v3/exchangeInfo")
         assert [row["symbol"] for row in info["symbols"]] == ["BTCUSDT", "ETHUSDT", "SOLUSDT"]
     async with served("kraken", depth=25) as (_, _gateway, base), connect(f"ws://{base}/v2") as socket:
@@ -136,6 +140,19 @@ async def test_what_the_gateways_books_do_not_hold_is_refused_in_the_venues_word
                 pass
             assert answer["success"] is False
             assert "not supported" in answer["error"]
+
+
+async def test_the_best_levels_alone_are_a_whole_book_each_time() -> None:
+    async with (
+        served("binance") as (sim, _gateway, base),
+        connect(f"ws://{base}/stream?streams=btcusdt@depth5") as socket,
+    ):
+        for _ in range(20):
+            message = await said(socket)
+            assert message["stream"] == "btcusdt@depth5"
+            bids, asks = sim.market.levels_at("BTCUSDT", message["data"]["lastUpdateId"], 5)
+            assert numbers(message["data"]["bids"]) == numbers(bids)
+            assert numbers(message["data"]["asks"]) == numbers(asks)
 
 
 async def test_tickdb_whole_books_by_its_own_path() -> None:

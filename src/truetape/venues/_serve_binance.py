@@ -18,6 +18,7 @@ from truetape.core.feed.counterpart import (
     Answer,
     Candle,
     Change,
+    Dismissed,
     Listed,
     Native,
     Print,
@@ -36,7 +37,8 @@ SPANS = {"1s": 1, "1m": 60, "3m": 180, "5m": 300, "15m": 900, "30m": 1800, "1h":
          "8h": 28_800, "12h": 43_200, "1d": 86_400}  # fmt: skip
 EVERY = {"ticker": 1_000_000_000, "miniTicker": 1_000_000_000, "kline_1s": 1_000_000_000}
 KLINE_EVERY = 2_000_000_000
-KINDS = ("depth", "trade", "aggTrade", "bookTicker", "ticker", "miniTicker")
+KINDS = ("depth", "depth5", "depth10", "depth20", "trade", "aggTrade", "bookTicker", "ticker", "miniTicker")
+NOT_RELAYED = "Invalid request: depth, trade, aggTrade and bookTicker are re-broadcast, not {}"
 
 
 class _Request(Struct):
@@ -89,6 +91,9 @@ class Counterpart:
         names = parse_qs(query).get("streams", [""])[0].split("/") if self.wrapped else path.split("/")[2:]
         answers: list[Answer] = []
         for name in names:
+            if self.relays and name and not name.isdecimal() and not _relayed(name):
+                text = NOT_RELAYED.format(name[:60])
+                return [_refuse(2, text, b"null"), Dismissed(1008, text[17:])]
             if name and not name.isdecimal():
                 answers += self._subscribe(name)
         return answers
@@ -106,14 +111,8 @@ class Counterpart:
         if request.method == "SUBSCRIBE":
             if not names or self._count() + len(names) > STREAMS_MAX:
                 return [_refuse(2, f"Invalid request: expected 1 to {STREAMS_MAX} streams in all", number)]
-            if self.relays and (clocked := [name for name in names if _by_clock(name)]):
-                return [
-                    _refuse(
-                        2,
-                        f"Invalid request: depth, trade, aggTrade and bookTicker are re-broadcast, not {clocked[0][:60]}",
-                        number,
-                    )
-                ]
+            if self.relays and (others := [name for name in names if not _relayed(name)]):
+                return [_refuse(2, NOT_RELAYED.format(others[0][:60]), number)]
             answers: list[Answer] = [_result(b"null", number)]
             return answers + [answer for name in names for answer in self._subscribe(name)]
         if request.method == "UNSUBSCRIBE":
@@ -149,8 +148,6 @@ class Counterpart:
     def _subscribe(self, name: str) -> list[Answer]:
         symbol, _, kind = name.partition("@")
         raw = symbol.upper()
-        if self.relays and _by_clock(name):
-            return []
         known = kind.partition("@")[0] in KINDS or (kind.startswith("kline_") and kind[6:] in SPANS)
         if self._count() >= STREAMS_MAX:
             return []
@@ -175,7 +172,10 @@ class Counterpart:
         listed = self.listed[change.raw]
         for kind, head in self.streams.get(change.raw, {}).items():
             end = b"}" if head else b""
-            if kind[:5] == "depth":
+            if kind[:6] in ("depth1", "depth2", "depth5"):
+                if change.bids or change.asks:
+                    frames.append(("book", head + _partial(listed, change, int(kind[5:].partition("@")[0])) + end))
+            elif kind[:5] == "depth":
                 if change.bids or change.asks:
                     body = _diff(listed, change)
                     start = f'{{"e":"depthUpdate","E":{now // MS},"s":"{change.raw}","U":{change.first},"u":{change.seq},'.encode()
@@ -237,10 +237,9 @@ def _result(value: bytes, number: bytes) -> bytes:
     return b'{"result":%b,"id":%b}' % (value, number)
 
 
-def _by_clock(name: str) -> bool:
-    """Whether this stream is a summary or a candle."""
-    kind = name.partition("@")[2].partition("@")[0]
-    return kind in EVERY or kind.startswith("kline_")
+def _relayed(name: str) -> bool:
+    """Whether a gateway's books and trades can make this stream."""
+    return name.partition("@")[2].partition("@")[0] in KINDS[:7]
 
 
 def _refuse(code: int, text: str, number: bytes) -> bytes:
@@ -255,6 +254,19 @@ def _diff(listed: Listed, change: Change) -> bytes:
         bids = ",".join([f"[{pair(grain, *level)}]" for level in change.bids])
         asks = ",".join([f"[{pair(grain, *level)}]" for level in change.asks])
         made = change.made["diff", 0] = f'"b":[{bids}],"a":[{asks}]}}'.encode()
+    return made
+
+
+def _partial(listed: Listed, change: Change, depth: int) -> bytes:
+    """The best levels of the book that the change left."""
+    made = change.made.get(("partial", depth))
+    if made is None:
+        grain = (listed.instrument.price_decimals, listed.instrument.size_decimals)
+        sides = [
+            ",".join([f"[{pair(grain, *level)}]" for level in side.top(depth)]) for side in (listed.bids, listed.asks)
+        ]
+        made = f'{{"lastUpdateId":{change.seq},"bids":[{sides[0]}],"asks":[{sides[1]}]}}'.encode()
+        change.made["partial", depth] = made
     return made
 
 
