@@ -13,6 +13,7 @@ from truetape.core.feed.plan import Feed
 from truetape.core.feed.venue import Want
 from truetape.core.route.orders import Order
 from truetape.core.route.pump import Pump
+from truetape.model.effect import Send
 from truetape.model.event import Status
 from truetape.venues.kraken import checksum
 
@@ -208,6 +209,23 @@ def test_a_book_that_waits_for_its_snapshot_in_silence_becomes_stale() -> None:
     while (due := pump.deadline) is not None and due < T0 + 31 * S:
         pump.tick(due)
     assert one.state == "STALE" and one.reason.startswith("nothing for 30.")
+
+
+def test_a_book_whose_changes_flow_without_the_whole_book_is_asked_for_again() -> None:
+    """Acknowledged, and its snapshot lost: changes that belong to nothing break no silence, so that nothing else would ever notice."""
+    kind = dialect("kraken")
+    names = Names(kind, "ws://k")
+    wants = (Want("book", "BTC/USD", "BTC-USD", 10),)
+    pump = Pump([Feed("k", "kraken", "kraken", kind, "ws://k", "http://k", wants, names, CALM)], now=T0)
+    pump.start(T0)
+    pump.opened("k-1", T0)
+    change = b'{"channel":"book","type":"update","data":[{"symbol":"BTC/USD","bids":[{"price":1.0,"qty":1.0}],"asks":[],"checksum":1}]}'
+    asked = []
+    for second in range(1, 8):
+        pump.frame("k-1", change, T0 + second * S)
+        while (due := pump.deadline) is not None and due <= T0 + (second + 1) * S:
+            asked += [(due - T0) / S for effect in pump.tick(due) if isinstance(effect, Send)]
+    assert asked and 5 < asked[0] < 6
 
 
 def test_health_is_looked_at_even_where_every_timer_is_off() -> None:
