@@ -1,7 +1,9 @@
 """Waits between dials, and a crowd that comes back after an outage: pure machines on a virtual clock."""
 
+import re
 from collections import Counter
 from heapq import heapify, heappop, heappush
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -67,6 +69,16 @@ def test_of_500_clients_no_second_carries_more_than_a_tenth_after_an_outage_of_a
         print(f"seed={seed} jitter={jitter} first={first_s:g} worst second={worst_second(back)} last={back[-1]:.1f} s")
         assert len(back) == CLIENTS and worst_second(back) <= CLIENTS // 10
         assert back[-1] <= 30, "nobody waits longer than the cap"
+
+
+def test_the_page_s_table_of_crowds_is_what_sessions_do() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "recovery.md").read_text()
+    rows = re.findall(r"^\| (\d+) s \| (\d+) % \| (\d+) % \| (\d+) % \|$", page, re.MULTILINE)
+    assert [int(row[0]) for row in rows] == [10, 30, 60, 300]
+    for outage, *shares in rows:
+        for jitter, share in zip((0.1, 0.3, "full"), shares, strict=True):
+            worst = max(worst_second(returns(int(outage), jitter, 0.5, seed)) for seed in range(6))
+            assert int(share) == round(100 * worst / CLIENTS), (outage, jitter)
 
 
 def test_without_jitter_they_all_come_together() -> None:
