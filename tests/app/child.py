@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 
 def free_port() -> int:
@@ -48,6 +49,20 @@ class Child:
         with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
             return True
         return False
+
+    def learned(self, name: str) -> None:
+        """Wait until the gateway knows the cadence of this book: only then is silence judged within seconds."""
+
+        def known() -> bool:
+            with urlopen(f"{self.origin}/status", timeout=10) as answer:
+                rows = json.loads(answer.read())["subscriptions"]
+            return any(
+                row["samples"] >= 100
+                for row in rows
+                if (f"{row['venue']}:{row['symbol']}", row["channel"]) == (name, "book")
+            )
+
+        until(known, f"100 messages of the book {name}")
 
     def end(self, how: signal.Signals = signal.SIGTERM) -> None:
         if self.process is not None:

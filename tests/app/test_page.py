@@ -158,9 +158,11 @@ def test_a_mute_symbol_is_shown_stale_with_its_reason(stage: Stage, child: Child
     visitor.live()
     assert visitor.text("book-name") == name
     fresh = visitor.pixels("grid")
+    child.learned(name)
     stage.fault(f"mute-symbol:{stage.symbols[0]}")
     visitor.wait("() => document.getElementById('book-state').dataset.state === 'STALE'")
     assert "nothing for" in visitor.text("book-why")
+    assert visitor.text("mid") == "-", "yesterday's figures do not look like today's"
     assert "STALE" in visitor.text("counts")
     assert visitor.pixels("grid") != fresh
     visitor.page.locator("#grid").focus()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from truetape.app.config import ConfigError
 from truetape.app.keys import order
+from truetape.app.view import told
 
 if TYPE_CHECKING:
     from truetape.app.live import Gateway
@@ -67,5 +68,6 @@ VERBS: dict[str, Callable[[Gateway, dict[str, Any]], dict[str, Any]]] = {
     "subscribe": _operate,
     "unsubscribe": _operate,
     "retry": _retry,
+    "book": lambda gateway, request: told(gateway.stream, request),
     "drain": _drain,
 }

@@ -25,6 +25,7 @@ def status(gateway: Gateway, *, subscriptions: bool = True) -> dict[str, Any]:
     now, entered = clock(), hasattr(gateway, "driver")
     return {
         "version": truetape.__version__,
+        "started": gateway.started,
         "uptime_s": round((now - gateway.started) / SECOND, 3),
         "subscriptions": [row for link in gateway.pump.links.values() for row in _streams(link, now)]
         if subscriptions

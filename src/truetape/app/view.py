@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from html import escape
+from typing import Any
 
+from truetape.app.secrets import redact
 from truetape.core.book import metrics
 from truetape.core.feed.health import Stream
 from truetape.io.clock import now as clock
@@ -130,3 +133,23 @@ class BookView:
         return (
             f"<table><caption>{name}</caption><tr><th>bid size</th><th>price</th><th>ask size</th></tr>{rows}</table>"
         )
+
+
+def told(find: Callable[[str], Stream], request: dict[str, Any]) -> dict[str, Any]:
+    """The control socket's answer about the book `name`: its best `depth` levels as they are, whatever its state, which is told beside."""
+    name, depth = str(request.get("name", "")), request.get("depth", 10)
+    if not isinstance(depth, int) or not 0 <= depth <= 10_000:
+        return {"error": f"expected a depth of 0 (all) to 10,000, found {depth!r}"}
+    try:
+        stream = find(name)
+    except KeyError as error:
+        return {"error": str(error.args[0])}
+    view = BookView(stream, stale_ok=True)
+    bids, asks = view.top(depth)
+    return {
+        "name": f"{stream.venue}:{stream.symbol}",
+        "state": stream.state,
+        "reason": redact(stream.reason),
+        "bids": bids,
+        "asks": asks,
+    }

@@ -1,4 +1,4 @@
-"""`truetape demo`: three simulated venues, the whole gateway, four consumers and a live screen, with no network and no key."""
+"""`truetape demo`: three simulated venues, the whole gateway, four consumers, a live screen and the page, with no network and no key."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def configuration(venues: list[Venue], tape: Path) -> Config:
         }
         for v in venues
     ]
-    return parse({"feeds": feeds, "journal": {"dir": str(tape)}}, "demo", {})
+    return parse({"feeds": feeds, "journal": {"dir": str(tape)}, "serve": {"port": 0}}, "demo", {})
 
 
 class Meter:
@@ -158,6 +158,8 @@ async def _play(config: Config, seconds: float, as_json: bool) -> tuple[dict[str
         )
         group.create_task(Meter().read(gateway.subscribe("*", ["trade"], mode=max_age(s=2), name="alerts")))
         group.create_task(_slow(gateway.subscribe("*", ["book"], mode=drop_oldest, bound=200, name="slow notebook")))
+        if gateway.service is not None:
+            print(f"the page: http://127.0.0.1:{gateway.service.port}/", file=sys.stderr, flush=True)
         await _show(gateway, meter, began, seconds, ended, as_json)
         result = summary(gateway, meter, began)
         for box in list(gateway.boxes):
@@ -178,7 +180,8 @@ async def _show(
                 footer = (
                     f"{figures['events']:,} events, {figures['events_per_s']:,.0f}/s; socket to consumer p50 {figures['p50_ms']} ms, p99 "
                     f"{figures['p99_ms']} ms; {figures['books_live']}/{figures['books']} books LIVE; {figures['gaps']} gaps; "
-                    f"tape: record {gateway.journal.flushed_record if gateway.journal else '-'} on disk; {figures['rss_mb']} MB; Ctrl-C ends"
+                    f"tape: record {gateway.journal.flushed_record if gateway.journal else '-'} on disk; {figures['rss_mb']} MB; "
+                    f"page: http://127.0.0.1:{gateway.service.port if gateway.service else 0}/; Ctrl-C ends"
                 )
                 live.update(screen.whole(gateway, footer, console.width, console.height), refresh=True)
             left = 0.25 if until is None else min(0.25, max(0.01, (until - clock()) / SECOND))

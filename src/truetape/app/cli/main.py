@@ -10,7 +10,7 @@ from typing import Annotated, Optional
 import typer
 
 import truetape
-from truetape.app.cli import ops
+from truetape.app.cli import look, ops
 
 app = typer.Typer(
     name="truetape", no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
@@ -232,6 +232,7 @@ def simtest(
 
 
 ops.add(app)
+app.command()(look.top)
 
 token_app = typer.Typer(
     no_args_is_help=True, help="Tokens for downstream clients, signed with the keys of a configuration."

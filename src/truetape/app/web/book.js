@@ -32,9 +32,10 @@ export class BookView {
     if (old > 200) this.points.splice(0, old); // now and then, not each time
   }
 
-  figures() {
+  /** What follows from the best levels; nothing where a side is empty, or the book is not to be believed. */
+  figures(believed = true) {
     const [bid, ask] = [this.bids[0], this.asks[0]];
-    if (!bid || !ask) return { mid: null, spread: null, bps: null, micro: null, imbalance: null };
+    if (!bid || !ask || !believed) return { mid: null, spread: null, bps: null, micro: null, imbalance: null };
     const mid = (bid[0] + ask[0]) / 2;
     const sum = (rows) => rows.slice(0, LEVELS).reduce((total, [, size]) => total + size, 0);
     const [bought, sold] = [sum(this.bids), sum(this.asks)];
@@ -55,5 +56,6 @@ export class BookView {
 
 export function size(value) {
   if (value >= 10_000) return value.toLocaleString("en", { maximumFractionDigits: 0 });
-  return value >= 100 ? value.toFixed(2) : value.toFixed(4);
+  if (value >= 100) return value.toFixed(2);
+  return value >= 0.001 || !value ? value.toFixed(4) : value.toFixed(8).replace(/0+$/, ""); // a small print is not nothing
 }

@@ -59,7 +59,7 @@ export class Feeds {
     this.links.set(event.symbol, event.state);
     if ((before === undefined && event.state === "OPEN") || before === event.state) return;
     const name = event.symbol || event.venue || "gateway";
-    this.log.add("link", `${name}: ${event.state}${event.reason ? `, ${event.reason}` : ""}`, event.state === "OPEN" ? "LIVE" : "GAP");
+    this.log.add("link", `${name}: ${event.state}${event.reason ? `, ${event.reason}` : ""}`, event.state === "OPEN" || event.state === "OK" ? "LIVE" : "GAP");
   }
 
   /** Put the rows in order, where there are other ones than before. */

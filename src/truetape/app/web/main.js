@@ -278,7 +278,7 @@ function paintBook() {
   traces.paint(book, performance.now());
   badge(by("book-state"), state);
   by("book-why").textContent = row ? `proof: ${row.evidence}${row.reason ? `; ${row.reason}` : ""}` : "";
-  const { mid, spread, bps, micro, imbalance } = book.figures();
+  const { mid, spread, bps, micro, imbalance } = book.figures(state === "LIVE" || state === "QUIET");
   by("mid").textContent = mid === null ? "-" : book.price(mid, 1);
   by("spread").textContent = spread === null ? "-" : `${bps.toFixed(2)} bps`;
   by("micro").textContent = micro === null ? "-" : book.price(micro, 1);
