@@ -593,7 +593,10 @@ def test_the_demo_ends_with_all_its_simulators(number: int, code: int) -> None:
                 shown += os.read(main, 1 << 20)
             except BlockingIOError:
                 continue
-        simulators = children(process.pid)
+        while len(simulators := children(process.pid)) > 3:  # the child that reads market hours ends by itself
+            assert clock() < until, simulators
+            if select.select([main], [], [], 0.1)[0]:  # who draws must be read, or it waits for us
+                os.read(main, 1 << 20)
         assert len(simulators) == 3
         process.send_signal(number)
         while process.poll() is None:
