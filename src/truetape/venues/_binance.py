@@ -124,6 +124,10 @@ class _Exchange(Struct, gc=False):
     symbols: list[_Symbol]
 
 
+REASONS: Mapping[int, str] = {
+    -1003: "rate_limit", -1034: "rate_limit", -1120: "unavailable", -1121: "unknown_symbol", -2014: "bad_key", -2015: "bad_key",
+} | dict.fromkeys((-1000, -1001, -1006, -1007, -1008, -1016), "venue_error")  # fmt: skip
+"""The venue's numbered errors; the rest (0 to 3 of the stream, -1100 and on) say that a request is wrong. developers.binance.com, errors."""
 ASKED_MAX = 256
 """Requests that are remembered until their answer."""
 
@@ -219,12 +223,12 @@ def _summary(data: _Data, recv: int, label: str, names: Mapping[str, str]) -> Ma
 
 
 def _answer(flat: _Flat, memory: Memory) -> Control:
-    pairs = tuple(memory.asked.get(str(flat.id), ()))
+    pairs = tuple(memory.asked.pop(str(flat.id), ()))
     error = flat.error if flat.error is not None else _Error(flat.code, flat.msg)
     if not error.code and not error.msg:
         return Accepted(pairs)
-    reason = "rate_limit" if "too many" in error.msg.lower() else "bad_request"
-    return Rejected(reason, error.msg, error.code, pairs)
+    reason = "rate_limit" if "too many" in error.msg.lower() else REASONS.get(error.code, "bad_request")
+    return Rejected(reason, error.msg, error.code, pairs, whole=len(pairs) > 1)
 
 
 def stream(want: Want, words: Mapping[str, str]) -> str:

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from truetape.core.feed.parse import decimals
-from truetape.core.feed.venue import Want
+from truetape.core.feed.venue import Rejected, Want
 from truetape.model.instrument import Instrument
 
 DEPTHS = (10, 25, 100, 500, 1000)
@@ -36,6 +36,25 @@ class _Pairs(Struct, gc=False):
 
 
 _PAIRS = msgspec.json.Decoder(_Pairs, strict=False)
+
+
+REASONS = (
+    ("rate", "rate_limit", 5.0), ("too many requests", "rate_limit", 5.0), ("throttled", "rate_limit", 5.0),
+    ("temporary lockout", "rate_limit", 900.0), ("invalid key", "bad_key", -1.0), ("invalid session", "bad_key", -1.0),
+    ("permission denied", "bad_key", -1.0), ("eservice", "venue_error", -1.0), ("internal error", "venue_error", -1.0),
+    ("depth", "bad_request", -1.0), ("interval", "bad_request", -1.0), ("currency pair", "unknown_symbol", -1.0),
+    ("unknown asset pair", "unknown_symbol", -1.0), ("invalid permissions", "unavailable", -1.0),
+)  # fmt: skip
+"""Words of the venue's errors (it numbers none), what they mean, and how long to wait, s; the first that is found holds."""
+
+
+def refused(text: str, pairs: tuple[tuple[str, str], ...]) -> Rejected:
+    """An error in the venue's words. Pairs of a limit or a trouble of its own are asked for again."""
+    low = text.lower()
+    for word, reason, wait_s in REASONS:
+        if word in low:
+            return Rejected(reason, text, pairs=pairs, retry_after_s=wait_s, whole=len(pairs) > 1)
+    return Rejected("bad_request", text, pairs=pairs, whole=len(pairs) > 1)
 
 
 def checksum(bids: list[str], asks: list[str]) -> int:

@@ -24,6 +24,10 @@ from truetape.venues import _bybit as spelling
 MS = 1_000_000
 NOBODY = [(0.0, 0.0)]
 DEPTHS = (50, 200, 1000)
+RETURNS = {
+    10001: "bad_request", 10003: "bad_key", 10004: "bad_key", 10005: "bad_key", 10006: "rate_limit", 10009: "region",
+    10010: "bad_key", 10016: "venue_error", 10018: "rate_limit", 10024: "region", 10429: "rate_limit",
+}  # fmt: skip
 ASKED_MAX = 256  # requests remembered until they are answered
 
 
@@ -260,13 +264,25 @@ class Dialect:
             # one bad topic refuses the whole request: only what the text names is given up, the rest is asked for again
             text = frame.ret_msg
             named = re.findall(r"[\w-]+", text)
-            pairs = [pair for pair in asked if pair[1] in named] or (asked if len(asked) == 1 else [])
-            if "frequen" in text.lower() or "rate limit" in text.lower():
+            pairs = [pair for pair in asked if pair[1] in named]
+            if any(word in text.lower() for word in ("frequen", "rate limit", "too many visits")):
                 return Rejected("rate_limit", text)
-            return Rejected("unknown_symbol" if "symbol" in text.lower() else "bad_request", text, pairs=tuple(pairs))
+            reason, whole = (
+                "unknown_symbol" if "symbol" in text.lower() else "bad_request",
+                not pairs and len(asked) > 1,
+            )
+            return Rejected(reason, text, pairs=tuple(pairs or asked), whole=whole)
         if frame.op == "subscribe":
             return feed.Accepted(tuple(asked))
         return feed.Alive() if frame.op == "unsubscribe" else feed.Ignored(frame.op)
+
+    @staticmethod
+    def refusal(code: int, said: str) -> Rejected | None:
+        """See `core.feed.refusal`: a 403 that says so asks for ten minutes; its other meaning is a country, or a firewall."""
+        if code == 403 and "frequen" in said.lower():
+            return Rejected("rate_limit", said, code, retry_after_s=600.0)
+        found = re.search(r'"?retCode"?\s*:\s*(\d+)', said)
+        return Rejected(RETURNS[int(found[1])], said, code) if found and int(found[1]) in RETURNS else None
 
     def snapshot_url(self, want: Want, rest_url: str) -> str | None:
         """Snapshots come in the stream."""

@@ -14,7 +14,7 @@ from msgspec import Raw, Struct
 
 from truetape.core.feed import venue as feed
 from truetape.core.feed.parse import rfc3339_ns, salvage
-from truetape.core.feed.venue import Accepted, Alive, Control, Damaged, Ignored, Price, Rejected, Size, Want, Whole
+from truetape.core.feed.venue import Accepted, Alive, Control, Damaged, Ignored, Price, Size, Want, Whole
 from truetape.model.event import Bar, Book, Level, Market, Quote, Ticker, Trade
 from truetape.model.instrument import Instrument
 from truetape.venues import _kraken as spot
@@ -262,12 +262,11 @@ class Dialect:
     def _answer(self, frame: _Frame) -> Control:
         if not frame.success:
             asked = self.memory.asked.get(str(frame.req_id), [])
+            if not frame.symbol:  # it may be said once for each symbol: what it answers is asked for alone, once
+                self.memory.asked.pop(str(frame.req_id), None)
             pairs = tuple(pair for pair in asked if not frame.symbol or pair[1] == frame.symbol)
-            text = frame.error
-            if "rate" in text.lower():
-                return Rejected("rate_limit", text, retry_after_s=5.0)
-            unknown = "not supported" in text and "depth" not in text.lower()
-            return Rejected("unknown_symbol" if unknown else "bad_request", text, pairs=pairs)
+            answer = spot.refused(frame.error, pairs)
+            return msgspec.structs.replace(answer, whole=answer.whole and not frame.symbol)
         if frame.method == "subscribe" and (result := frame.result) is not None:
             if result.channel == "book" and result.depth in spot.DEPTHS:
                 self.memory.depths[result.symbol] = result.depth

@@ -15,7 +15,7 @@ from msgspec import Raw, Struct, field
 
 from truetape.core.feed import venue as feed
 from truetape.core.feed.parse import TextLevel, salvage, seconds_ns, side
-from truetape.core.feed.venue import Accepted, Alive, Control, Damaged, Ignored, Price, Rejected, Size, Want, Whole
+from truetape.core.feed.venue import Accepted, Alive, Control, Damaged, Ignored, Price, Size, Want, Whole
 from truetape.model.event import Bar, Book, Market, Quote, Ticker, Trade
 from truetape.model.instrument import Instrument
 from truetape.venues import _kraken as spot
@@ -288,10 +288,8 @@ class Dialect:
         if not frame.errorMessage:
             return Alive()
         text = frame.errorMessage
-        pairs = ((channel, frame.pair),) if frame.pair else tuple(self.memory.asked.get(str(frame.reqid), ()))
-        if "rate" in text.lower():
-            return Rejected("rate_limit", text, retry_after_s=5.0)
-        return Rejected("unknown_symbol" if "pair" in text.lower() else "bad_request", text, pairs=pairs)
+        pairs = ((channel, frame.pair),) if frame.pair else tuple(self.memory.asked.pop(str(frame.reqid), ()))
+        return spot.refused(text, pairs)
 
     def snapshot_url(self, want: Want, rest_url: str) -> str | None:
         """Snapshots come in the stream."""

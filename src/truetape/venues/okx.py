@@ -94,7 +94,19 @@ _OURS = {
 _UTC = {"6h": "6Hutc", "12h": "12Hutc", "1d": "1Dutc", "1w": "1Wutc"}  # without `utc`, days begin at 16:00 of ours
 _NAMED = re.compile(r"channel:(?P<channel>[\w-]+),instId:(?P<raw>[\w-]+)")
 _REASONS = dict.fromkeys(("50001", "50004", "50005", "50013", "50026", "50113", "60001", "60005"), "venue_error")
-_REASONS |= {"50011": "rate_limit", "60014": "rate_limit", "60018": "unknown_symbol"}
+_REASONS |= {"63999": "venue_error", "64000": "venue_error", "64001": "venue_error", "64002": "venue_error"}
+_REASONS |= {"50011": "rate_limit", "60014": "rate_limit", "60023": "rate_limit"}
+_REASONS |= {"60018": "unknown_symbol", "60008": "unavailable", "64003": "unavailable"}
+_REASONS |= dict.fromkeys(("60006", "60007", "60009", "60011", "60024", "60032"), "bad_key")
+_CLOSES = {
+    4001: "bad_key",
+    4002: "bad_request",
+    4003: "rate_limit",
+    4005: "venue_error",
+    4007: "bad_key",
+    4008: "rate_limit",
+}
+"""The venue's close codes. 4004 (nothing for 30 s) and 4006 (a broken connection) say no more than that it ended."""
 
 
 def checksum(bids: list[str], asks: list[str]) -> int:
@@ -259,13 +271,18 @@ class Dialect:
         if frame.event == "error":
             if not pairs and (named := _NAMED.search(frame.msg)) is not None:
                 pairs = [(_channel(named["channel"]), named["raw"])]
-            if not pairs and len(asked := self.memory.asked.get(frame.id, [])) == 1:
-                pairs = asked
-            code = int(frame.code) if frame.code.isdecimal() else 0
-            return Rejected(_REASONS.get(frame.code, "bad_request"), frame.msg, code, tuple(pairs))
+            reason, code = _REASONS.get(frame.code, "bad_request"), int(frame.code) if frame.code.isdecimal() else 0
+            if not pairs:  # each alone, so that the venue says which it meant
+                pairs = self.memory.asked.pop(frame.id, [])
+            return Rejected(reason, frame.msg, code, tuple(pairs), whole=len(pairs) > 1)
         if frame.event == "notice":
             return Leaving(frame.msg)
         return Alive() if frame.event in ("unsubscribe", "channel-conn-count") else Ignored(frame.event)
+
+    @staticmethod
+    def refusal(code: int, said: str) -> Rejected | None:
+        """See `core.feed.refusal`."""
+        return Rejected(_CLOSES[code], said, code) if code in _CLOSES else None
 
     def snapshot_url(self, want: Want, rest_url: str) -> str | None:
         """Snapshots come in the stream."""

@@ -120,8 +120,8 @@ class Session:
         self._outbox.extend(self.dialect.unsubscribe(wants))
         return self._ask(wants, now)
 
-    def _ask(self, wants: Sequence[Want], now: int) -> list[Effect]:
-        size = max(1, self.dialect.limits.wants_per_message)
+    def _ask(self, wants: Sequence[Want], now: int, most: int = 0) -> list[Effect]:
+        size = most or max(1, self.dialect.limits.wants_per_message)
         for start in range(0, len(wants), size):
             part = wants[start : start + size]
             messages = self.dialect.subscribe(part)
@@ -299,6 +299,8 @@ class Session:
     def rejected(self, answer: Rejected, now: int) -> list[Effect]:
         """The venue said no; the table of reasons knows the one remedy."""
         cure = remedy(answer.reason)
+        if cure == "drop" and answer.whole:  # each alone, so that the venue says which it meant
+            return self._ask([self._wants[pair] for pair in answer.pairs if pair in self._wants], now, 1)
         if cure == "drop":  # what must wait, or failed for the venue's sake, is asked for again
             for pair in answer.pairs:
                 if self._wants.pop(pair, None) is not None:

@@ -91,13 +91,17 @@ class Accepted(Struct, frozen=True, gc=False):
 
 
 class Rejected(Struct, frozen=True, gc=False):
-    """The venue said no. `reason` is a name of `model.reason`; without pairs it concerns the connection or the last request."""
+    """The venue said no. `reason` is a name of `model.reason`; without pairs it concerns the connection or the last request.
+
+    `whole`: it refused a request of several, and which of them it meant is not said.
+    """
 
     reason: str
     text: str
     code: int = 0
     pairs: tuple[tuple[str, str], ...] = ()
     retry_after_s: float = -1.0
+    whole: bool = False
 
 
 class Alive(Struct, frozen=True, gc=False):

@@ -250,7 +250,7 @@ class Judge:
         self.effects += link.session.rejected(event, now)
         self.share(link, event, link.session.held, now)
         why = f"{event.reason}: {event.text}"
-        ended = remedy(event.reason) in ("drop", "stop")
+        ended = remedy(event.reason) in (("stop",) if event.whole else ("drop", "stop"))
         for pair in event.pairs if ended else ():  # the others are asked for again
             stream = link.streams.get(pair)
             if stream is not None:
