@@ -5,6 +5,7 @@ from __future__ import annotations
 from truetape.app.config import ConfigError
 from truetape.app.config_serve import KeyConfig, ServeConfig
 from truetape.app.secrets import Secret, SecretError
+from truetape.core.serve.claims import EVERYONE, Claims
 from truetape.io.serve.tokens import BadKey, Key, Keyring
 
 
@@ -30,3 +31,14 @@ def _key(row: KeyConfig) -> Key:
     if not row.public or row.secret:
         raise BadKey(f'key {row.id}: expected public = "file:/path" (and private where tokens are issued) for EdDSA')
     return Key(row.id, row.alg, Secret(row.public).reveal, Secret(row.private).reveal if row.private else None)
+
+
+def unfounded(claims: Claims, before: Keyring | None, now: Keyring | None) -> str:
+    """Why somebody who was let in with these may not stay after the keys were replaced; empty where they may."""
+    if now is None:
+        return ""
+    if claims is EVERYONE:
+        return "expected a token: this gateway asks for them now"
+    if before is None or not now.has(claims.key, before):
+        return f"the key that signed the token of {claims.name} was replaced"
+    return ""

@@ -56,6 +56,7 @@ class Gateway:
                 "feeds: expected at least one [[feeds]] table, found none; `truetape config --defaults` shows one"
             )
         self.config = config
+        self.path: Path | None = None  # of the file, which may be read again
         self.name = name
         self.feeds: list[Feed] = resolve_all(config)
         self.seed = config.seed or SystemRandom().getrandbits(
@@ -354,7 +355,9 @@ def open_gateway(config: str | Path | dict[str, Any] | Config) -> Gateway:
         return Gateway(config)
     if isinstance(config, dict):
         return Gateway(parse(config, "config", {}))
-    return Gateway(load(Path(config)))
+    gateway = Gateway(load(Path(config)))
+    gateway.path = Path(config).absolute()
+    return gateway
 
 
 __all__ = ["Closed", "Gateway", "NotLive", "Subscription", "open_gateway"]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from truetape.app.config import ConfigError
 from truetape.app.keys import order
 from truetape.app.view import told
+from truetape.app.reload import reload
 
 if TYPE_CHECKING:
     from truetape.app.live import Gateway
@@ -70,4 +71,5 @@ VERBS: dict[str, Callable[[Gateway, dict[str, Any]], dict[str, Any]]] = {
     "retry": _retry,
     "book": lambda gateway, request: told(gateway.stream, request),
     "drain": _drain,
+    "reload": lambda gateway, _request: reload(gateway),
 }

@@ -13,13 +13,14 @@ import ssl
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
 import truetape
 from truetape.app.config import ConfigError
 from truetape.app.config_serve import ServeConfig
-from truetape.app.keyring import keyring
+from truetape.app.exposure import LOOPBACK, certificate, refuse_exposure
+from truetape.app.keyring import keyring, unfounded
 from truetape.app.linger import Linger
 from truetape.app.native import PREFIX, Natives
 from truetape.app.native_visit import NativeVisit
@@ -40,7 +41,7 @@ from truetape.io.serve.client import Client, Pipe
 from truetape.io.serve.gateway import Answer, Request, listen
 from truetape.io.serve.hall import Hall
 from truetape.io.serve.sidecar import Sidecar
-from truetape.io.serve.tokens import Revoked
+from truetape.io.serve.tokens import Keyring, Revoked
 from truetape.model.wire import JSON, MSGPACK, Subscribe
 
 if TYPE_CHECKING:
@@ -56,7 +57,6 @@ AGAIN_S = (1.0, 6.0)
 FAREWELLS = 100
 """So many in one turn of the loop."""
 SWEEP_EVERY = 5 * SECOND
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 class Service:
@@ -76,6 +76,7 @@ class Service:
         self.hall.on_beat = self._beat
         self.draining = False
         self.port = how.port
+        self.tls: ssl.SSLContext | None = None
         self.refused: dict[str, int] = {}
         self.pages = Pages(self).by_path
         self._addresses = Crowd(limits.connections_per_address)
@@ -106,9 +107,10 @@ class Service:
     async def start(self) -> None:
         """Listen. Raises ConfigError."""
         how = self.how
-        _refuse_exposure(how, tokens=self.rules.tokens)
+        refuse_exposure(how, tokens=self.rules.tokens)
         try:
-            self._server = await listen(self, how.host, how.port, _tls(how))
+            self.tls = certificate(how)
+            self._server = await listen(self, how.host, how.port, self.tls)
         except OSError as error:
             raise ConfigError(
                 f"serve: cannot listen on {how.host}:{how.port}: {error.strerror or error}; set another [serve] port, or 0 for a free one"
@@ -145,6 +147,27 @@ class Service:
             client.pipe.abort()
         self.natives.close()
         self.hall.stop()
+
+    def replace(self, how: ServeConfig, keys: Keyring | None) -> None:
+        """Keys, revocations, origins and limits from now on. Who came with a key that is gone, or without a token that is asked for now, goes;
+        others stay, with the limits that they came with where those are their own."""
+        before, self.keyring, self.how = self.keyring, keys, how
+        if self.revoked.path != Path(how.revoked_file):
+            self.revoked = Revoked(Path(how.revoked_file))
+        self.revoked.look()
+        self.rules = self._rules(self.rules.epoch)
+        self.hall.window_s = how.coalesce_ms / 1000
+        self._addresses.most = how.limits.connections_per_address
+        self._tokens.most = how.limits.connections_per_token
+        self._handshakes.clear()
+        now = clock()
+        for client in list(self.hall.clients):
+            claims = client.peer.claims
+            if client.address != "unix" and claims is not None and (why := unfounded(claims, before, keys)):
+                client.say(client.peer.end("revoked" if claims is not EVERYONE else "no_token", why, now))
+        for visit in list(self.natives.visits.values()):
+            if why := unfounded(visit.claims, before, keys):
+                visit.hang(1008, why)
 
     def hang_up(self) -> None:
         """The last thing of all: nobody is told any more how the gateway is."""
@@ -367,29 +390,3 @@ def _bearer(headers: Mapping[str, str]) -> str:
     if kind.lower() != "bearer" or not token:
         raise Refused("bad_token", "expected Authorization: Bearer <token>")
     return token.strip()
-
-
-def _tls(how: ServeConfig) -> ssl.SSLContext | None:
-    if how.tls is None:
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(how.tls.cert_file, how.tls.key_file)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(
-            f"serve.tls: expected a certificate and its key in PEM ({how.tls.cert_file}, {how.tls.key_file}): {error}"
-        ) from None
-    return context
-
-
-def _refuse_exposure(how: ServeConfig, *, tokens: bool) -> None:
-    """Whoever listens beyond this machine has TLS and tokens, or says in words which of them is missing on purpose."""
-    missing = [what for what, there in (("no TLS", how.tls is not None), ("no tokens", tokens)) if not there]
-    words: Literal["", "no TLS", "no tokens", "no TLS and no tokens"] = " and ".join(missing)  # type: ignore[assignment]
-    if how.host in LOOPBACK or not missing or how.accept_risk == words:
-        return
-    raise ConfigError(
-        f"serve.host: {how.host} can be reached from other machines, and there is {words}: add what is missing, listen on 127.0.0.1, or write "
-        f'accept_risk = "{words}" in [serve]'
-    )

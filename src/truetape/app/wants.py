@@ -24,6 +24,8 @@ from truetape.core.route.pump import Pump
 from truetape.core.route.router import Pattern
 from truetape.model.event import NOTICES, Status
 
+CONFIGURATION = "the configuration"
+"""Who holds what was added to the configuration while running."""
 Key: TypeAlias = tuple[str, str, str]
 """(feed, channel, the venue's spelling)."""
 
@@ -117,6 +119,28 @@ class Wants:
             elif link is not None and (one.want.channel, one.want.raw) not in link.streams:
                 self._command(msgspec.json.encode(Order("want", source, [one.want])))
 
+    def configure(self, feeds: Sequence[tuple[Feed, Sequence[Want]]]) -> tuple[list[str], list[str]]:
+        """What the configuration names from now on, of each feed. Returns what was asked for anew and what is not named any more; that is
+        ended unless a consumer holds it. Raises ConfigError before anything is done."""
+        places = self._places()
+        named = {(feed.name, want.channel, want.raw): (feed, want) for feed, wants in feeds for want in wants}
+        added = {key: row for key, row in named.items() if key not in self._configured}
+        for feed, want in added.values():
+            places[feed.name].place(want)
+        told = {feed.name for feed, _ in feeds}
+        removed = sorted(key for key in self._configured if key[0] in told and key not in named)
+        self._configured.difference_update(removed)
+        self._configured.update(added)
+        by_name = {feed.name: feed for feed in self._feeds}
+        for name, word, raw in removed:
+            feed = by_name[name]
+            self.release(CONFIGURATION, [Asked((word, feed.label, raw), feed, Want(word, raw, raw))])
+        asked = [Asked((want.channel, feed.label, want.symbol), feed, want) for feed, want in added.values()]
+        self.hold(CONFIGURATION, asked)
+        return [f"{name}:{raw} {word}" for name, word, raw in added], [
+            f"{name}:{raw} {word}" for name, word, raw in removed
+        ]
+
     def tell(self, box: Mailbox, asked: Iterable[Asked], now: int) -> None:
         """Who asked for statuses learns at once how everything is that it will hear of: connections first, then subscriptions."""
         patterns = [one.pattern for one in asked if one.pattern[0] == NOTICES]
@@ -139,9 +163,10 @@ class Wants:
                 continue
             key = (one.feed.name, one.want.channel, one.want.raw)
             holders = self._holders.get(key, {})
-            if holders.pop(holder, self) is self or holders:
+            known = holders.pop(holder, self) is not self
+            if holders or not (known or holder is CONFIGURATION):  # what a file names is held by none at the start
                 continue
-            del self._holders[key]
+            self._holders.pop(key, None)
             link = self._carrier(one.feed, key[1:]) if key not in self._configured else None
             if link is not None:
                 self._command(msgspec.json.encode(Order("unwant", link.source, [link.streams[key[1:]].want])))

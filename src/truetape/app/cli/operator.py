@@ -1,4 +1,4 @@
-"""`truetape drain`: orders to a running gateway over its control socket."""
+"""`truetape drain` and `reload`: orders to a running gateway over its control socket."""
 
 from __future__ import annotations
 

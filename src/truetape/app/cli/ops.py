@@ -15,6 +15,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="the last line of stdout is
 def add(app: typer.Typer) -> None:
     """Give the program these commands."""
     app.command()(drain)
+    app.command()(reload)
 
 
 def drain(socket: Socket = SOCKET, json: AsJson = False) -> None:
@@ -22,3 +23,10 @@ def drain(socket: Socket = SOCKET, json: AsJson = False) -> None:
     from truetape.app.cli import operator as room
 
     raise typer.Exit(room.order(socket, {"do": "drain"}, json))
+
+
+def reload(socket: Socket = SOCKET, json: AsJson = False) -> None:
+    """Have a running gateway read its configuration again, as SIGHUP does: symbols, keys and limits; exit 1 where it was refused."""
+    from truetape.app.cli import operator as room
+
+    raise typer.Exit(room.order(socket, {"do": "reload"}, json))

@@ -13,6 +13,7 @@ import msgspec
 from truetape.app import restart, secrets, tls
 from truetape.app.config import load
 from truetape.app.live import Gateway, open_gateway
+from truetape.app.reload import reload
 from truetape.app.symbols import resolve_all
 from truetape.core.feed.plan import connections
 from truetape.io.clock import now as clock
@@ -55,6 +56,8 @@ async def _serve(gateway: Gateway) -> int:
 
     loop.add_signal_handler(signal.SIGTERM, end, 0)
     loop.add_signal_handler(signal.SIGINT, end, 130)
+    running = asyncio.Event()
+    loop.add_signal_handler(signal.SIGHUP, lambda: reload(gateway) if running.is_set() else None)
     loop.set_exception_handler(lambda _loop, context: _bug(context, end))
     async with gateway:
         gateway.on_drain = lambda: end(0)
@@ -62,7 +65,9 @@ async def _serve(gateway: Gateway) -> int:
         feeds = ", ".join(f"{feed.name} ({len(feed.wants)})" for feed in gateway.feeds)
         journal = gateway.config.journal.dir if gateway.config.journal is not None else "none"
         log.info("started", feeds=feeds, journal=journal, connections=len(gateway.pump.links))
+        running.set()
         code = await ended
+        running.clear()
         log.info("draining", then="restarting" if code == AGAIN else "ending")
     log.info("stopped", digest=gateway.pump.digest.value(), events=sum(gateway.pump.digest.counts().values()))
     return code

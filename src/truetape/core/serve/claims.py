@@ -26,13 +26,14 @@ class BadPattern(ValueError):
 
 
 class Claims(Struct, frozen=True):
-    """What a token grants. `expires` ns, 0 for never; `id` is what revocation names."""
+    """What a token grants. `expires` ns, 0 for never; `id` is what revocation names, `key` the id of the key that signed it."""
 
     name: str
     role: Role = "reader"
     allow: tuple[str, ...] = ("*",)
     expires: int = 0
     id: str = ""
+    key: str = ""
 
     @property
     def operates(self) -> bool:

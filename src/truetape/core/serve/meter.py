@@ -32,13 +32,13 @@ class Crowd:
     """How many are open under each name; at most `most` of each (0: no limit)."""
 
     def __init__(self, most: int) -> None:
-        self._most = most
+        self.most = most
         self.open: dict[str, int] = {}
 
     def enter(self, name: str) -> bool:
         """One more of this name; False when there are too many."""
         count = self.open.get(name, 0)
-        if self._most and count >= self._most:
+        if self.most and count >= self.most:
             return False
         self.open[name] = count + 1
         return True

@@ -55,6 +55,10 @@ class Keyring:
                     f"key {key.id}: expected a public key for {key.algorithm} in PEM: {type(error).__name__}"
                 ) from None
 
+    def has(self, id_: str, other: Keyring) -> bool:
+        """Whether this key is here, and the same as in the other ring."""
+        return id_ in self._texts and self._texts[id_] == other._texts.get(id_)
+
     def issue(
         self, name: str, role: Role, allow: Sequence[str], expires: int, now: int, key_id: str = ""
     ) -> tuple[str, str]:
@@ -85,10 +89,10 @@ class Keyring:
             )  # fmt: skip
         except jwt.PyJWTError as error:
             raise Refused("bad_token", f"the token is not one of ours: {type(error).__name__}") from None
-        return _claims(body, now)
+        return _claims(body, key.id, now)
 
 
-def _claims(body: dict[str, Any], now: int) -> Claims:
+def _claims(body: dict[str, Any], key: str, now: int) -> Claims:
     name, role, allow, expires, number = (body.get(field) for field in ("sub", "role", "allow", "exp", "jti"))
     if (
         not isinstance(name, str) or role not in ROLES or not isinstance(allow, list) or not isinstance(number, str)
@@ -102,7 +106,7 @@ def _claims(body: dict[str, Any], now: int) -> Claims:
         raise Refused("bad_token", "the token allows what is no pattern") from None
     if now >= expires * SECOND:
         raise Refused("expired", f"the token of {name} has expired")
-    return Claims(name, role, tuple(allow), expires * SECOND, number)
+    return Claims(name, role, tuple(allow), expires * SECOND, number, key)
 
 
 class Revoked:
