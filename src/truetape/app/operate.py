@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from truetape.app.config import ConfigError
 from truetape.app.keys import order
-from truetape.app.view import told
 from truetape.app.reload import reload
+from truetape.app.view import told
 
 if TYPE_CHECKING:
     from truetape.app.live import Gateway
