@@ -21,9 +21,11 @@ from websockets.asyncio.client import ClientConnection, connect
 import truetape
 from truetape.app.config import ConfigError
 from truetape.app.live import Gateway
+from truetape.app.secrets import Secret
 from truetape.app.sim import Options, Simulator
 from truetape.io.clock import now as clock
 from truetape.io.serve.tokens import Keyring
+from truetape.model.event import Status
 
 WITHIN = 10.0
 
@@ -375,3 +377,20 @@ async def test_a_gateway_does_not_listen_beyond_this_machine_unless_told_in_word
         connect(address(gateway)) as client,
     ):
         assert (await said(client))["type"] == "hello"
+
+
+async def test_a_key_that_a_venue_repeats_reaches_no_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("A_CANARY", "canary-7b1f")
+    Secret("env:A_CANARY").reveal()
+    async with served() as (sim, gateway), connect(address(gateway)) as client:
+        await said(client)
+        await ask(client, type="subscribe", id=1, symbols=["kraken:*"], channels=["trade"])
+        now = clock()
+        status = Status("kraken", sim.symbols[0], "", now, "trade", "CLOSED", "bad_key: canary-7b1f is none", since=now)
+        gateway.pump.judge.tell(status)
+        gateway.driver.wake(now)
+        while True:
+            text = str(await client.recv())
+            assert "canary-7b1f" not in text
+            if "bad_key: *** is none" in text:
+                break

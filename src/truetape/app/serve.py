@@ -25,6 +25,7 @@ from truetape.app.linger import Linger
 from truetape.app.native import PREFIX, Natives
 from truetape.app.native_visit import NativeVisit
 from truetape.app.pages import OPERATORS, TEXT, Pages
+from truetape.app.secrets import redact
 from truetape.app.visit import Visit
 from truetape.app.wants import Asked
 from truetape.core.route.mailbox import Key
@@ -70,7 +71,7 @@ class Service:
         self.revoked = Revoked(Path(how.revoked_file))
         self.revoked.look()
         self.rules = self._rules(epoch)
-        self.frames = Frames()
+        self.frames = Frames(redact)
         self.histories = Histories(gateway.pump.router, how.history, round(how.linger_s * SECOND))
         self.hall = Hall(self.frames, how.coalesce_ms / 1000, gateway.driver.fail)
         self.hall.on_beat = self._beat

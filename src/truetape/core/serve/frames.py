@@ -13,7 +13,7 @@ from msgspec import Raw, Struct
 
 from truetape.core.route.mailbox import OUTSIDE, Key
 from truetape.core.serve.box import ClientBox
-from truetape.model.event import Book, Lagged, Market
+from truetape.model.event import Book, Gap, Lagged, Market, Status
 from truetape.model.wire import ToClient
 
 Encoding: TypeAlias = Literal["json", "msgpack"]
@@ -51,15 +51,19 @@ class Lane(Struct, gc=False):
 
 
 class Frames:
-    """What one turn of the loop encodes. `turn` forgets it all; until then everything that is cached keeps its events alive."""
+    """What one turn of the loop encodes. `turn` forgets it all; until then everything that is cached keeps its events alive.
 
-    def __init__(self) -> None:
+    `redact` takes secrets out of reasons.
+    """
+
+    def __init__(self, redact: Callable[[str], str] = str) -> None:
         self.cuts: dict[tuple[int, int], tuple[Market, Market]] = {}
         self._events: dict[tuple[int, Encoding], tuple[Market, Raw]] = {}
         self._whole: dict[tuple[object, ...], tuple[list[Market], bytes]] = {}
         self.lanes: dict[int, Lane] = {}
         self._signatures: dict[tuple[object, ...], int] = {}
         self._numbers = 0
+        self._redact = redact
         self.encoded = 0
         self.shared = 0
 
@@ -109,6 +113,10 @@ class Frames:
             self.encoded += 1
             if event.__class__ is Book and event.marks is not None:
                 event_out: Market = msgspec.structs.replace(event, marks=None)  # digits for a checksum: not for clients
+            elif isinstance(event, Status | Gap):
+                event_out = msgspec.structs.replace(
+                    event, reason=self._redact(event.reason)
+                )  # a venue may repeat a key
             else:
                 event_out = event
             known = self._events[key] = (event, Raw(_ENCODERS[encoding](event_out)))
