@@ -385,12 +385,13 @@ async def test_a_key_that_a_venue_repeats_reaches_no_client(monkeypatch: pytest.
     async with served() as (sim, gateway), connect(address(gateway)) as client:
         await said(client)
         await ask(client, type="subscribe", id=1, symbols=["kraken:*"], channels=["trade"])
+        assert (await said(client))["type"] == "subscribed"
         now = clock()
         status = Status("kraken", sim.symbols[0], "", now, "trade", "CLOSED", "bad_key: canary-7b1f is none", since=now)
         gateway.pump.judge.tell(status)
         gateway.driver.wake(now)
         while True:
-            text = str(await client.recv())
+            text = str(await said(client))
             assert "canary-7b1f" not in text
             if "bad_key: *** is none" in text:
                 break
