@@ -148,6 +148,18 @@ def test_the_printed_defaults_are_a_configuration_that_loads(tmp_path: Path) -> 
     assert "kraken" in run("check", path).stdout
 
 
+@pytest.mark.parametrize("pins", [1, 2])
+def test_check_warns_of_a_single_pin(tmp_path: Path, kraken: Simulator, pins: int) -> None:
+    names = [f"sha256/{letter * 43}=" for letter in "AB"][:pins]
+    path = write_config(
+        tmp_path / "gateway.toml",
+        {"feeds": [kraken.feed(url="wss://localhost:1/v2", rest_url="https://localhost:1", pins=names)]},
+    )
+    done = run("check", path)
+    assert done.returncode == 0, done.stderr
+    assert ("one pin only; name a backup" in done.stderr) == (pins == 1)
+
+
 def test_check_shows_what_it_would_connect_to(tmp_path: Path, kraken: Simulator) -> None:
     path = write_config(tmp_path / "gateway.toml", {"feeds": [kraken.feed()]})
     done = run("check", path, "--json")

@@ -21,6 +21,7 @@ from tests.io.test_driver import driven, hold
 from truetape.io.net.http import Getter
 from truetape.io.net.pins import Pins, days_left, guard, pin
 from truetape.model import record
+from truetape.model.effect import Fetch
 
 
 def server_of(authority: trustme.CA, **options: Any) -> tuple[ssl.SSLContext, str]:
@@ -258,3 +259,31 @@ async def test_a_certificate_that_ends_soon_is_told(tmp_path: Path) -> None:
             assert 11 < rig.driver.certificate_days[rig.source] < 12.1
             assert [row["days"] for row in said if "expires soon" in row["event"]] == [pytest.approx(12, abs=0.2)]
     assert days_left(None, 0) is None
+
+
+async def test_a_certificate_of_rest_that_ends_soon_is_told_once_a_day(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    context, _ = server_of(authority, not_after=datetime.now(UTC) + timedelta(days=12, hours=6))
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context)
+    port = server.sockets[0].getsockname()[1]
+    how = client(authority, tmp_path, Pins([]))
+    how["ssl_context"], how["pins"] = ssl.create_default_context(cafile=str(tmp_path / "ca.pem")), None
+    try:
+        async with driven("ws://127.0.0.1:1/", how) as rig:
+            said: list[dict[str, Any]] = []
+            rig.driver.log = lambda event, **fields: said.append({"event": event, **fields})
+            await rig.kept.lost()  # the driver runs
+            for count in (1, 2):
+                rig.driver.apply([Fetch(rig.source, "depth:X", f"https://localhost:{port}/depth")])
+                await rig.kept.until(lambda count=count: len(rig.kept.of(record.FETCHED)) == count)
+    finally:
+        server.close()
+    alarms = [row for row in said if "expires soon" in row["event"]]
+    assert [(row["source"], row["days"]) for row in alarms] == [(f"{rig.source} rest", pytest.approx(12.2, abs=0.2))]

@@ -71,6 +71,7 @@ class Driver:
         self._lines: dict[str, Line] = {}
         self._getter = Getter()
         self.certificate_days: dict[str, float] = {}  # of each connection over TLS, when it was dialed
+        self._rest_days: dict[str, int] = {}  # whole days that were looked at last, of each connection's snapshots
         self._group: asyncio.TaskGroup | None = None
         self._tasks: dict[asyncio.Task[None], Line | None] = {}  # dials with their lines, and fetches
         self._failure: Exception | None = None
@@ -349,6 +350,9 @@ class Driver:
             self.certificate_days.pop(source, None)
             return
         self.certificate_days[source] = days
+        self._alarm(source, days)
+
+    def _alarm(self, source: str, days: float) -> None:
         if days < EXPIRY_ALARM_DAYS:
             self.log("the venue's certificate expires soon", source=source, days=round(days, 1))
 
@@ -363,6 +367,9 @@ class Driver:
         now = clock()
         row = (record.FETCHED, effect.source, now, effect.ref, answer.status, answer.body, answer.retry_after_s)
         self.append(row, len(answer.body) + 72)
+        if answer.certificate_days is not None and self._rest_days.get(effect.source) != int(answer.certificate_days):
+            self._rest_days[effect.source] = int(answer.certificate_days)  # once a day, not for each snapshot
+            self._alarm(f"{effect.source} rest", answer.certificate_days)
         if answer.status != 200:
             why = answer.body[:200].decode("utf-8", "replace")
             self.log("fetch failed", source=effect.source, ref=effect.ref, status=answer.status, why=why)

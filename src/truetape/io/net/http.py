@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ssl
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
 from truetape.io.clock import wall_ns
+from truetape.io.net.pins import days_left
 
 if TYPE_CHECKING:
     import aiohttp
@@ -25,6 +27,7 @@ class Answer(Struct):
     status: int
     body: bytes
     retry_after_s: float = -1.0
+    certificate_days: float | None = None  # how long the venue's certificate is still valid, where it came over TLS
 
 
 class Getter:
@@ -47,16 +50,18 @@ class Getter:
 
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                timeout=aiohttp.ClientTimeout(total=self._timeout_s), auto_decompress=True
+                timeout=aiohttp.ClientTimeout(total=self._timeout_s), auto_decompress=True, response_class=_noting()
             )
         try:
             async with self._session.get(url, headers=headers, ssl=ssl_context or True, proxy=proxy) as response:
+                days = days_left(getattr(response, "tls", None), wall_ns() / 1e9)
                 body = await response.content.read(BODY_MAX + 1)
                 while not response.content.at_eof() and len(body) <= BODY_MAX:
                     body += await response.content.read(BODY_MAX + 1 - len(body))
                 if len(body) > BODY_MAX:
                     return Answer(0, f"more than {BODY_MAX} bytes".encode())
-                return Answer(response.status, body, retry_after(response.headers.get("Retry-After", "")))
+                after = retry_after(response.headers.get("Retry-After", ""))
+                return Answer(response.status, body, after, days)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             return Answer(0, f"{type(error).__name__}: {error}".encode("utf-8", "replace"))
 
@@ -65,6 +70,21 @@ class Getter:
         if self._session is not None:
             await self._session.close()
             self._session = None
+
+
+@cache
+def _noting() -> type[aiohttp.ClientResponse]:
+    """A response that keeps its TLS object: one whose body came with its head has let go of its connection before we can ask."""
+    import aiohttp
+
+    class Noting(aiohttp.ClientResponse):
+        tls: Any = None
+
+        async def start(self, connection: Any) -> aiohttp.ClientResponse:
+            self.tls = connection.transport.get_extra_info("ssl_object") if connection.transport is not None else None
+            return await super().start(connection)
+
+    return Noting
 
 
 def retry_after(text: str) -> float:
