@@ -164,7 +164,7 @@ def test_two_channels_that_are_one_of_the_venues_count_once() -> None:
         (
             tickdb(17, plan="basic"),
             "plan basic allows 50 subscriptions on 1 connection; the config wants 51 subscriptions of 17 symbols: 48 of 16"
-            " symbols fit; drop 1 symbols (in the config's order, from S0016 on), or choose plan pro (300 subscriptions, 3 connections)",
+            " symbols fit; drop 1 symbol (in the config's order, from S0016 on), or choose plan pro (300 subscriptions, 3 connections)",
         ),
         (
             tickdb(1, plan="free"),
@@ -179,12 +179,12 @@ def test_two_channels_that_are_one_of_the_venues_count_once() -> None:
         (
             feed("kraken", wants(5), per_connection=2, connections=2),
             "config connections allows 2 connections, config symbols_per_connection 2 symbols on each; the config wants 5 subscriptions"
-            " of 5 symbols: 4 of 4 symbols fit; drop 1 symbols (in the config's order, from S0004 on)",
+            " of 5 symbols: 4 of 4 symbols fit; drop 1 symbol (in the config's order, from S0004 on)",
         ),
         (
             tickdb(4, subscriptions_max=10),
             "config subscriptions_max allows 10 subscriptions; the config wants 12 subscriptions of 4 symbols: 9 of 3 symbols fit;"
-            " drop 1 symbols (in the config's order, from S0003 on)",
+            " drop 1 symbol (in the config's order, from S0003 on)",
         ),
     ],
 )  # fmt: skip

@@ -15,7 +15,7 @@ from truetape.app.config import load
 from truetape.app.live import Gateway, open_gateway
 from truetape.app.reload import reload
 from truetape.app.symbols import resolve_all
-from truetape.core.feed.plan import connections
+from truetape.core.feed.plan import connections, counted
 from truetape.io.clock import now as clock
 from truetape.io.obs import log
 from truetape.io.serve.control import ask
@@ -106,7 +106,7 @@ def check(path: Path, as_json: bool) -> int:
     else:
         for line in rows:
             print(f"{line['connection']}: {line['url']}: {len(line['subscriptions'])} subscriptions")
-        print(f"{path}: {len(feeds)} feeds, {len(rows)} connections: ok", file=sys.stderr)
+        print(f"{path}: {counted(len(feeds), 'feed')}, {counted(len(rows), 'connection')}: ok", file=sys.stderr)
     return 0
 
 

@@ -284,7 +284,7 @@ def refuse(feed: Feed, limits: Allowed) -> None:
     asked, fitting = subscriptions(feed.dialect, feed.wants), subscriptions(feed.dialect, _of(feed, symbols[:low]))
     raise Impossible(
         f"{_said(limits)}; the config wants {asked:,} subscriptions of {len(symbols):,} symbols: {fitting:,} of {low:,} symbols fit; "
-        f"drop {len(symbols) - low:,} symbols (in the config's order, from {symbols[low]} on){_larger(feed)}"
+        f"drop {counted(len(symbols) - low, 'symbol')} (in the config's order, from {symbols[low]} on){_larger(feed)}"
     )
 
 
@@ -293,20 +293,28 @@ def _of(feed: Feed, symbols: Sequence[str]) -> list[Want]:
     return [want for want in feed.wants if want.raw in kept]
 
 
+def counted(number: int, word: str) -> str:
+    """`1 symbol`, `1,200 symbols`."""
+    return f"{number:,} {word}{'' if number == 1 else 's'}"
+
+
 def _said(limits: Allowed) -> str:
     """The limits in words: `plan pro allows 300 subscriptions on 3 connections`."""
     by = limits.sources
     if limits.total:
         over = (
-            f" on {limits.connections:,} connections" if limits.connections and by["total"] == by["connections"] else ""
+            f" on {counted(limits.connections, 'connection')}"
+            if limits.connections and by["total"] == by["connections"]
+            else ""
         )
-        return f"{by['total']} allows {limits.total:,} subscriptions{over.removesuffix('s') if limits.connections == 1 else over}"
+        return f"{by['total']} allows {counted(limits.total, 'subscription')}{over}"
     if not limits.subscriptions:
-        return f"{by['connections']} allows {limits.connections:,} connections, {by['symbols']} {limits.symbols:,} symbols on each"
+        return f"{by['connections']} allows {counted(limits.connections, 'connection')}, {by['symbols']} {limits.symbols:,} symbols on each"
     each = "" if by["subscriptions"] == by["connections"] else f" ({by['subscriptions']})"
     total = limits.connections * limits.subscriptions
     ceiling = f", {by['symbols']} {limits.symbols:,} symbols on each" if limits.symbols < limits.subscriptions else ""
-    return f"{by['connections']} allows {limits.connections:,} connections x {limits.subscriptions:,} subscriptions{each} = {total:,}{ceiling}"
+    sockets = counted(limits.connections, "connection")
+    return f"{by['connections']} allows {sockets} x {limits.subscriptions:,} subscriptions{each} = {total:,}{ceiling}"
 
 
 def _larger(feed: Feed) -> str:
