@@ -16,6 +16,7 @@ def add(app: typer.Typer) -> None:
     """Give the program these commands."""
     app.command()(drain)
     app.command()(reload)
+    app.command()(doctor)
 
 
 def drain(socket: Socket = SOCKET, json: AsJson = False) -> None:
@@ -30,3 +31,12 @@ def reload(socket: Socket = SOCKET, json: AsJson = False) -> None:
     from truetape.app.cli import operator as room
 
     raise typer.Exit(room.order(socket, {"do": "reload"}, json))
+
+
+def doctor(
+    config: Annotated[Path, typer.Argument(help="the gateway's TOML file")] = Path("gateway.toml"), json: AsJson = False
+) -> None:
+    """Look at what a gateway needs: names, TLS, pins, clock, files, disk, memory, ports, keys; exit 1 where something fails."""
+    from truetape.app.cli import doctor as room
+
+    raise typer.Exit(room.doctor(config, json))
