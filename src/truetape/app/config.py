@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Meta, Struct, field
 
 from truetape.app.config_serve import ServeConfig
+from truetape.app.config_sinks import SinkConfig, problem
 from truetape.core.feed.session import Timing
 
 Seconds = Annotated[float, Meta(ge=0, le=86_400)]
@@ -111,6 +112,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     control: ControlConfig | None = None
     memory: MemoryConfig = field(default_factory=MemoryConfig)
     serve: ServeConfig | None = None
+    sinks: list[SinkConfig] = []
     seed: int = 0
     loop_lag_ms: Annotated[float, Meta(ge=1, le=60_000)] = 100.0
 
@@ -162,6 +164,7 @@ def _keys(at: str) -> tuple[str, ...]:
     """The keys of the table that an error is about, by its path."""
     kinds: dict[str, type[Struct]] = {
         "feeds": FeedConfig, "journal": JournalConfig, "control": ControlConfig, "memory": MemoryConfig,
+        "serve": ServeConfig, "sinks": SinkConfig,
     }  # fmt: skip
     return next((kind.__struct_fields__ for name, kind in kinds.items() if f"$.{name}" in at), Config.__struct_fields__)
 
@@ -172,6 +175,8 @@ def _checked(config: Config, where: str) -> Config:
         raise ConfigError(
             f"{where}: $.feeds: expected at least one [[feeds]] table, found none; `truetape config --defaults` prints one"
         )
+    if why := problem(config.sinks):
+        raise ConfigError(f"{where}: $.sinks{why}")
     feeds: list[FeedConfig] = []
     seen: set[str] = set()
     for i, feed in enumerate(config.feeds):

@@ -17,14 +17,16 @@ from random import SystemRandom
 from typing import Any, Literal, Self
 
 import truetape
-from truetape.app import calm, operate, secrets, tls
-from truetape.app.config import Config, ConfigError, FeedConfig, JournalConfig, load, parse
+from truetape.app import calm, operate, secrets
+from truetape.app.config import Config, ConfigError, JournalConfig, load, parse
 from truetape.app.departed import Departed
+from truetape.app.dialing import dialing
 from truetape.app.header import encode_feeds
 from truetape.app.hours import MarketHours
 from truetape.app.keys import Keys
 from truetape.app.pulse import Pulse
 from truetape.app.serve import Service
+from truetape.app.sinks import Sinks
 from truetape.app.status import status
 from truetape.app.subscription import Closed, Subscription
 from truetape.app.symbols import fetch_lists, resolve_all
@@ -65,13 +67,14 @@ class Gateway:
         self.pump = Pump(self.feeds, seed=self.seed, now=clock())
         self.journal: Journal | None = None
         self.service: Service | None = None
+        self.sinks = Sinks(self, config.sinks)
         self.boxes: dict[Mailbox, list[Asked]] = {}
         self.departed = Departed()
         self.hours = MarketHours(self)
         self.started = clock()
         self._by_name = {feed.name: feed for feed in self.feeds}
         self._keys = Keys()
-        self._dialing = {feed.name: _dialing(feed, self._keys) for feed in config.feeds}
+        self._dialing = {feed.name: dialing(feed, self._keys) for feed in config.feeds}
         self._life: Literal["new", "running", "closed"] = "new"
         self._group: asyncio.TaskGroup | None = None
         self._open = AsyncExitStack()
@@ -141,6 +144,7 @@ class Gateway:
         self.pulse.begin(self._loop)
         self._group = asyncio.TaskGroup()
         await self._group.__aenter__()
+        self.sinks.start(self._group)
         self._group.create_task(self._drive(self._group.create_task(self.hours.keep())))
 
     async def _drive(self, hours: asyncio.Task[None]) -> None:
@@ -149,6 +153,7 @@ class Gateway:
             await self.driver.run()
         finally:
             hours.cancel()
+            await self.sinks.drain()
             for box in list(self.boxes):
                 self.release(box, "the gateway was closed")
 
@@ -331,21 +336,6 @@ def _log(event: str, **fields: Any) -> None:
     """What the driver says, for a program's own logs too."""
     log.info(
         event, **{key: secrets.redact(value) if isinstance(value, str) else value for key, value in fields.items()}
-    )
-
-
-def _dialing(feed: FeedConfig, keys: Keys) -> Dialing:
-    secret = keys.reader(feed.secret) if feed.secret else None
-    context, pins = tls.of_feed(feed)
-    timing = {
-        name: value for name in ("handshake_s", "dial_s", "close_s") if (value := getattr(feed, name)) is not None
-    }
-    return Dialing(
-        secret=secret,
-        proxy=feed.proxy or None,
-        ssl_context=context,
-        pins=pins,
-        **timing,
     )
 
 

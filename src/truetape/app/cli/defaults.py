@@ -8,6 +8,7 @@ import msgspec
 
 from truetape.app.config import PROFILES, ControlConfig, FeedConfig, JournalConfig, MemoryConfig
 from truetape.app.config_serve import LimitsConfig, ServeConfig
+from truetape.app.config_sinks import SinkConfig
 from truetape.core.feed.session import Timing
 
 MEANING = {
@@ -83,11 +84,31 @@ MEANING = {
     "buffer_bytes": "waiting in a client's socket, before its own boxes fill",
     "write_s": "a client whose socket takes nothing for so long is cut",
     "idle_s": "a client that says nothing for so long, not even a pong, is sent away",
+    "kind": "nats, redis (pub/sub) or redis_stream; see docs/sinks.md",
+    "SinkConfig.url": "nats:// or tls://, redis:// or rediss:// or unix://, without user and password",
+    "SinkConfig.name": "unique; default: its kind",
+    "user": "whose password the secret is; without it the secret is a token (nats) or the default user's password (redis)",
+    "SinkConfig.symbols": "venue:SYMBOL, venue:* or *",
+    "SinkConfig.channels": "as a consumer's: book (whole states), book_delta, trade, quote, ticker, bar.1m, status …",
+    "mode": "what gives way while the bus is slow or away: drop_oldest, drop_newest, conflate, max_age",
+    "bound": "events that may wait for the bus",
+    "SinkConfig.depth": "levels of whole books; 0: all",
+    "conflate_ms": "of conflate: how long the latest is waited for",
+    "max_age_ms": "of max_age: older events are not published",
+    "encoding": "json or msgpack",
+    "prefix": "of the subjects: <prefix>.<kind>.<venue>.<symbol>",
+    "maxlen": "of redis_stream: entries kept of each stream, about; 0: all",
+    "in_flight_bytes": "written to the bus and not confirmed",
+    "confirm_s": "a bus that confirms nothing for so long is dialed anew",
+    "SinkConfig.backoff_max_s": "the longest wait before the next dial; begins at 0.25 s",
     "authenticate_within_s": "a client without a token by then is sent away",
 }
 EXAMPLES = {
     "venue": '"kraken"',
     "symbols": '["BTC-USD", "ETH-USD"]',
+    "SinkConfig.symbols": '["*"]',
+    "SinkConfig.url": '"nats://127.0.0.1:4222"',
+    "kind": '"nats"',
     "tls": '{ cert_file = "cert.pem", key_file = "key.pem" }',
 }
 
@@ -121,6 +142,11 @@ def config(defaults: bool) -> int:
         live=("host", "port"),
     )
     _table("[serve.limits]", LimitsConfig, live=())
+    _table(
+        "# [[sinks]]                                 # any number of them; none: nothing is published to a bus",
+        SinkConfig,
+        live=(),
+    )
     return 0
 
 
@@ -143,7 +169,11 @@ def _table(head: str, kind: type[msgspec.Struct], live: tuple[str, ...]) -> None
             value = timings.get(field.name, 0.0)
             text = "" if value == -1 else f"{value:g}"
         else:
-            text = EXAMPLES.get(field.name) or msgspec.json.encode(value).decode().replace(",", ", ")
+            text = (
+                EXAMPLES.get(f"{kind.__name__}.{field.name}")
+                or EXAMPLES.get(field.name)
+                or msgspec.json.encode(value).decode().replace(",", ", ")
+            )
         line = f"{field.name} = {text or 0}"
         shown = line if field.name in live else f"# {line}"
         print(f"{shown:43} # {(MEANING.get(f'{kind.__name__}.{field.name}') or MEANING[field.name])}")

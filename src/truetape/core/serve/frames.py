@@ -41,6 +41,16 @@ def encode(message: ToClient, encoding: Encoding) -> bytes:
     return _ENCODERS[encoding](message)
 
 
+def encode_event(event: Market, encoding: Encoding, redact: Callable[[str], str]) -> bytes:
+    """One event as it stands in a message, or alone on a bus. `redact` cleans the reasons: a venue may repeat a key."""
+    if event.__class__ is Book:
+        if event.marks is not None:
+            event = msgspec.structs.replace(event, marks=None)  # digits for a checksum: not for clients
+    elif isinstance(event, Status | Gap):
+        event = msgspec.structs.replace(event, reason=redact(event.reason))
+    return _ENCODERS[encoding](event)
+
+
 class Lane(Struct, gc=False):
     """What all plain boxes of one signature have in this turn: events `first` to `last`, `count` of them, as bytes for the wire."""
 
@@ -111,15 +121,7 @@ class Frames:
         known = self._events.get(key)
         if known is None:
             self.encoded += 1
-            if event.__class__ is Book and event.marks is not None:
-                event_out: Market = msgspec.structs.replace(event, marks=None)  # digits for a checksum: not for clients
-            elif isinstance(event, Status | Gap):
-                event_out = msgspec.structs.replace(
-                    event, reason=self._redact(event.reason)
-                )  # a venue may repeat a key
-            else:
-                event_out = event
-            known = self._events[key] = (event, Raw(_ENCODERS[encoding](event_out)))
+            known = self._events[key] = (event, Raw(encode_event(event, encoding, self._redact)))
         return known[1]
 
     @staticmethod
