@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import ssl
 from collections.abc import Callable
-from contextlib import suppress
 
 import nats.errors
 from nats.aio.client import Client
@@ -29,14 +29,15 @@ class Nats:
         self._context = context
         self._within_s = within_s
         self._client = Client()
-        self._lost: asyncio.Future[None]
+        self._lost = False
+        self._patience: asyncio.Timeout | None = None
         self._said: list[Exception] = []
         self._written = 0
 
     async def open(self) -> None:
         """Connect and authenticate, or raise."""
         self._client = Client()
-        self._lost = asyncio.get_running_loop().create_future()
+        self._lost = False
         self._said.clear()
         self._written = self.confirmed = 0
         word = self._secret() if self._secret is not None else None
@@ -56,8 +57,9 @@ class Nats:
         self._said.append(error)
 
     async def _gone(self) -> None:
-        if not self._lost.done():
-            self._lost.set_result(None)
+        self._lost = True
+        if self._patience is not None:
+            self._patience.reschedule(0)  # nothing will be answered any more
 
     async def write(self, rows: list[Row]) -> None:
         """Into the library's buffer, which its own task empties."""
@@ -67,18 +69,19 @@ class Nats:
 
     async def confirm(self) -> None:
         """A round trip behind all that was written; raises when the connection ends first, or something was not permitted."""
-        flush = asyncio.ensure_future(self._client.flush(max(1, round(self._within_s))))
+        if self._lost:
+            raise BusError("the connection ended")
         try:
-            await asyncio.wait([flush, self._lost], return_when=asyncio.FIRST_COMPLETED)
-            if self._said:
-                raise self._said[-1]
-            if not flush.done():
-                raise BusError("the connection ended")
-            await flush
+            async with asyncio.timeout(self._within_s) as self._patience:
+                await self._client.flush(max(1, math.ceil(self._within_s) + 1))
+        except (TimeoutError, nats.errors.Error):
+            if self._lost:
+                raise (self._said or [BusError("the connection ended")])[-1] from None
+            raise
         finally:
-            flush.cancel()
-            with suppress(asyncio.CancelledError, asyncio.InvalidStateError):
-                flush.exception()  # looked at, or asyncio reports it as lost
+            self._patience = None
+        if self._said:
+            raise self._said[-1]
         self.confirmed += self._written
         self._written = 0
 
