@@ -55,6 +55,17 @@ def test_what_cannot_be_read_is_refused_with_what_was_expected(line: str, said: 
         parse([line])
 
 
+@pytest.mark.parametrize("symbol", ["NOPE", "kraken:BTC-USDT", "BTCUSDT"])
+def test_a_symbol_that_is_not_there_is_refused_with_those_that_are(symbol: str) -> None:
+    """A fault that waits for a symbol that nobody trades rehearses nothing, and its strategy passes."""
+    for known in ("BTC-USDT", "BTC/USDT"):
+        Simulator(Options(venue="kraken", symbols=2, faults=tuple(parse([f"mute-symbol@3s:{known}"]))))
+    with pytest.raises(
+        BadFault, match=f"mute-symbol: expected a symbol of the simulated kraken: BTC-USDT, ETH-USDT; found '{symbol}'"
+    ):
+        Simulator(Options(venue="kraken", symbols=2, faults=tuple(parse([f"mute-symbol@3s:{symbol}"]))))
+
+
 def script(*lines: str, seed: int = 1) -> Script:
     return Script(parse(lines), 0, Random(seed).random)
 
@@ -98,7 +109,7 @@ def test_each_fault_of_messages_does_its_own_harm_once(name: str, venue: str) ->
     wrong, data = counterpart(venue).wrong, WORDS[venue]
     if inapplicable(name, wrong):
         with pytest.raises(BadFault, match=f"{name} does not apply to {venue}: the venue"):
-            check(parse([name]), venue, wrong, tls=True)
+            check(parse([name]), venue, wrong, tls=True, symbols={})
         return
     played = Script(parse([f"{name}@0s"]), 0, Random(1).random, wrong)
     played.due(0)

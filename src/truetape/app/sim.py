@@ -10,7 +10,7 @@ import gc
 import importlib
 import signal
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from msgspec import Struct
@@ -74,10 +74,11 @@ class Simulator:
         self.port = options.port
         self._now = now
         kind = self._kind = counterpart(options.venue)
-        check(options.faults, options.venue, kind.wrong, bool(options.tls))
         orders = options.orders or kind.orders
         rows = listings(options.symbols, options.seed, kind.size_decimals, options.venue in SHARES)
         market = Market(rows, dialect(options.venue).native, options.seed, now(), history=options.history)
+        self.names = {raw: row.instrument.symbol for raw, row in market.listed.items()}
+        self.check(options.faults)
         self.market = Loop(market, options.pregenerate, orders, now()) if options.pregenerate else market
         self.venue = Venue(
             kind, self.market, now(), rate=options.rate, orders=orders, key=options.key, faults=options.faults, seed=options.seed,
@@ -91,6 +92,10 @@ class Simulator:
         self.lateness = Histogram()
         """How late our own beats came: what a load test must not take for the receiver's delay."""
         self._tls: ssl.SSLContext | None = None
+
+    def check(self, faults: Sequence[Fault]) -> None:
+        """Raise BadFault for what would do nothing here."""
+        check(faults, self.options.venue, self._kind.wrong, bool(self.options.tls), self.names)
 
     @property
     def symbols(self) -> list[str]:

@@ -17,7 +17,7 @@ from typing import Any, Self, TypeVar
 from truetape.app.config import ConfigError
 from truetape.app.dialects import dialect
 from truetape.app.sim import Options, Simulator
-from truetape.core.sim.faults import BadFault, Fault, check, parse
+from truetape.core.sim.faults import BadFault, Fault, parse
 
 WITHIN_S = 30.0
 """How long the thread may take to answer."""
@@ -153,7 +153,7 @@ class Stage:
         """Make a fault now: `close-1006`, `drop-delta:BTC-USDT=3`. Raises ConfigError."""
         try:
             (found,) = parse([line])
-            check([found], self._sim.options.venue, self._sim.venue.kind.wrong, bool(self._sim.options.tls))
+            self._sim.check([found])
         except (BadFault, ValueError) as error:
             raise ConfigError(f"fault {line!r}: {error}") from None
         self._ask(lambda: self._sim.script.add(found))

@@ -8,7 +8,7 @@ does the rest. docs/simulator.md tells users.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
@@ -52,6 +52,8 @@ KNOWN = OF_FRAMES | OF_TIME | OF_MOMENT
 OF_SYMBOLS = {*OF_FRAMES, "mute-symbol", "seq-reset"}
 """Those that can be held to one symbol."""
 BARE_AT_S = 5.0
+SHOWN = 10
+"""So many symbols are named to whoever wrote one that is not there."""
 VALUES = {
     "slow-drip": 10.0,
     "refuse-429": 5.0,
@@ -127,8 +129,16 @@ def inapplicable(name: str, wrong: Wrong, tls: bool = True) -> str:
     return ""
 
 
-def check(faults: Sequence[Fault], venue: str, wrong: Wrong, tls: bool) -> None:
-    """Raise BadFault for what would do nothing on this venue: a rehearsal that rehearses nothing is worse than none."""
+def check(faults: Sequence[Fault], venue: str, wrong: Wrong, tls: bool, symbols: Mapping[str, str]) -> None:
+    """Raise BadFault for what would do nothing on this venue: a rehearsal that rehearses nothing is worse than none.
+
+    `symbols`: all that the venue lists, its spelling -> ours.
+    """
     for fault in faults:
         if why := inapplicable(fault.name, wrong, tls):
             raise BadFault(f"{fault.name} does not apply to {venue}: {why}")
+        if fault.symbol and fault.symbol not in symbols and fault.symbol not in symbols.values():
+            some = ", ".join(list(symbols.values())[:SHOWN]) + (" …" if len(symbols) > SHOWN else "")
+            raise BadFault(
+                f"{fault.name}: expected a symbol of the simulated {venue}: {some}; found {fault.symbol[:40]!r}"
+            )
