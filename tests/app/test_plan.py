@@ -70,6 +70,24 @@ def test_the_layout_for_a_person(tmp_path: Path) -> None:
     assert "very-secret" not in done.stdout
 
 
+def test_second_lines_are_connections_too(tmp_path: Path) -> None:
+    """What is dialed is what was shown: a layout that leaves half of it out would let somebody exceed what they bought."""
+    more = {"lines": 2, "line_urls": ["wss://other.example/v1/realtime?api_key={secret}"]}
+    tree = planned(tmp_path, symbols=20, **more)
+    first, second = tree["feeds"][0]["connections"]
+    assert (tree["connections"], first["name"], second["name"]) == (2, "tickdb-1", "tickdb-1b")
+    assert second["address"].startswith("wss://other.example/") and first["address"].startswith("ws://127.0.0.1")
+    assert (first["symbols"], first["share"]) == (second["symbols"], second["share"]) and first["share"] == 1.0
+    config = write_config(tmp_path / "c.toml", {"feeds": [tickdb(20, **more)]})
+    done = run("check", config, "--json", env={"A_KEY": "x"})
+    rows = last_json(done.stdout)["connections"]
+    assert [row["connection"] for row in rows] == ["tickdb-1", "tickdb-1b"] and rows[1]["url"] == second["address"]
+    links = truetape.open({"feeds": [tickdb(20, **more)]}).pump.links
+    assert [(link.source, link.url.partition("?")[0]) for link in links.values()] == [
+        (part["name"], part["address"].partition("?")[0]) for part in (first, second)
+    ], "what is shown is what is dialed"
+
+
 @pytest.mark.parametrize("command", ["plan", "check", "run"])
 def test_the_impossible_is_refused_before_dialing(tmp_path: Path, command: str) -> None:
     config = write_config(tmp_path / "c.toml", {"feeds": [tickdb(400)]})

@@ -14,7 +14,8 @@ from truetape.app.config import load
 from truetape.app.rates import Rates, of_feed, read
 from truetape.app.secrets import redact
 from truetape.app.symbols import resolve_all
-from truetape.core.feed.plan import Feed, allowed, connections, subscriptions
+from truetape.core.feed.plan import Feed, allowed, subscriptions
+from truetape.core.feed.second import lines
 
 LIMITS = {
     "connections": "connections",
@@ -65,7 +66,7 @@ def layout(feed: Feed, measured: Rates) -> dict[str, Any]:
     held = subscriptions(feed.dialect, feed.wants)
     usual = sorted(rates.values())[len(rates) // 2] if rates else 1.0
     parts: list[dict[str, Any]] = []
-    for name, endpoint in connections(feed):
+    for name, endpoint in lines(feed):
         symbols = list(dict.fromkeys(want.symbol for want in endpoint.wants))
         count = subscriptions(feed.dialect, endpoint.wants)
         parts.append(
@@ -81,7 +82,7 @@ def layout(feed: Feed, measured: Rates) -> dict[str, Any]:
                 },
             }
         )
-    whole = sum(part["rate"] for part in parts) or 1.0
+    whole = sum(part["rate"] for part in parts) / feed.lines or 1.0  # both lines carry all of it
     for part in parts:
         part["share"] = round(part["rate"] / whole, 4)
         part["rate"] = round(part["rate"], 3) if rates else None

@@ -15,7 +15,8 @@ from truetape.app.config import load
 from truetape.app.live import Gateway, open_gateway
 from truetape.app.reload import reload
 from truetape.app.symbols import resolve_all
-from truetape.core.feed.plan import connections, counted
+from truetape.core.feed.plan import counted
+from truetape.core.feed.second import lines
 from truetape.io.clock import now as clock
 from truetape.io.obs import log
 from truetape.io.serve.control import ask
@@ -89,7 +90,7 @@ def check(path: Path, as_json: bool) -> int:
     feeds = resolve_all(config)
     rows = []
     for feed in feeds:
-        for name, endpoint in connections(feed):
+        for name, endpoint in lines(feed):
             wants = [f"{want.channel} {feed.label}:{want.symbol}" for want in endpoint.wants]
             rows.append({"connection": name, "url": endpoint.url.replace("{secret}", "***"), "subscriptions": wants})
     for row in config.feeds:
