@@ -21,6 +21,7 @@ from truetape.app.config_sinks import SinkConfig, problem
 from truetape.core.feed.session import Timing
 
 Seconds = Annotated[float, Meta(ge=0, le=86_400)]
+Within = Annotated[float, Meta(gt=0, le=86_400)]
 Count = Annotated[int, Meta(ge=0, le=1_000_000)]
 Bytes = Annotated[int, Meta(ge=0, le=1 << 50)]
 
@@ -61,8 +62,8 @@ class FeedConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     jitter: Annotated[float, Meta(ge=0, le=1)] | Literal["full"] | None = None
     attempts_max: Count | None = None
     healthy_after_s: Seconds | None = None
-    handshake_s: Seconds | None = None
-    dial_s: Seconds | None = None
+    handshake_s: Within | None = None
+    dial_s: Within | None = None
     close_s: Seconds | None = None
     lifetime_s: Annotated[float, Meta(ge=0, le=31_536_000)] | None = None
     messages_per_s: Annotated[float, Meta(ge=0, le=10_000)] | None = None
@@ -152,6 +153,8 @@ def parse(tree: dict[str, Any], where: str, environ: Mapping[str, str]) -> Confi
         config = msgspec.convert(tree, Config)
     except msgspec.ValidationError as error:
         text, _, at = str(error).partition(" - at ")
+        if "enum value" in text:
+            text += f" (expected {_words(at)})"
         if "unknown field" in text:
             text += f" (known keys: {', '.join(_keys(at))})"
         if changed:
@@ -162,11 +165,32 @@ def parse(tree: dict[str, Any], where: str, environ: Mapping[str, str]) -> Confi
 
 def _keys(at: str) -> tuple[str, ...]:
     """The keys of the table that an error is about, by its path."""
+    return _table(at).__struct_fields__
+
+
+def _words(at: str) -> str:
+    """What the key at this path may say, where it takes one of a few words."""
+    kind = msgspec.inspect.type_info(_table(at))
+    assert isinstance(kind, msgspec.inspect.StructType)
+    key = at.strip("`").rpartition(".")[2]
+    types = [field.type for field in kind.fields if field.encode_name == key]
+    types = [
+        inner
+        for outer in types
+        for inner in (outer.types if isinstance(outer, msgspec.inspect.UnionType) else (outer,))
+    ]
+    words = [repr(word) for one in types if isinstance(one, msgspec.inspect.LiteralType) for word in one.values]
+    numbers = ["a number"] * any(isinstance(one, msgspec.inspect.FloatType) for one in types)
+    return " or ".join([*numbers, *words])
+
+
+def _table(at: str) -> type[Struct]:
+    """The table that an error is about, by its path."""
     kinds: dict[str, type[Struct]] = {
         "feeds": FeedConfig, "journal": JournalConfig, "control": ControlConfig, "memory": MemoryConfig,
         "serve": ServeConfig, "sinks": SinkConfig,
     }  # fmt: skip
-    return next((kind.__struct_fields__ for name, kind in kinds.items() if f"$.{name}" in at), Config.__struct_fields__)
+    return next((kind for name, kind in kinds.items() if f"$.{name}" in at), Config)
 
 
 def _checked(config: Config, where: str) -> Config:
@@ -208,6 +232,11 @@ def _checked(config: Config, where: str) -> Config:
             for n, address in enumerate(getattr(feed, key)):
                 _check_address(f"{at}.{key}[{n}]", address, ADDRESSES["url"])
         _check_pins(at, feed)
+        waits = timing(feed)
+        if feed.backoff_first_s is not None and waits.backoff_first_s > waits.backoff_max_s:
+            raise ConfigError(
+                f"{at}.backoff_first_s: expected at most backoff_max_s ({waits.backoff_max_s:g} s), found {waits.backoff_first_s:g}"
+            )
         feeds.append(msgspec.structs.replace(feed, name=name))
     return msgspec.structs.replace(config, feeds=feeds)
 
