@@ -141,6 +141,13 @@ def test_an_error_that_names_a_symbol_drops_only_that(venue: str) -> None:
     assert room.states() == ["SYNCING", "SYNCING", "CLOSED"]
 
 
+def test_what_is_subscribed_already_stays_subscribed() -> None:
+    room = Room("kraken")
+    room.say({**SAID["kraken"](0, "Already subscribed"), "symbol": "BTC/USD"})
+    assert room.wanted() == RAW["kraken"].split()
+    assert room.states() == ["SYNCING"] * 3
+
+
 @pytest.mark.parametrize("venue", ["binance", "binance_usdm", "kraken", "kraken_v1", "okx", "bybit"])
 def test_a_refused_request_of_several_is_asked_for_one_by_one(venue: str) -> None:
     room = Room(venue)

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from truetape.core.feed.parse import decimals
-from truetape.core.feed.venue import Rejected, Want
+from truetape.core.feed.venue import Accepted, Rejected, Want
 from truetape.model.instrument import Instrument
 
 DEPTHS = (10, 25, 100, 500, 1000)
@@ -48,9 +48,11 @@ REASONS = (
 """Words of the venue's errors (it numbers none), what they mean, and how long to wait, s; the first that is found holds."""
 
 
-def refused(text: str, pairs: tuple[tuple[str, str], ...]) -> Rejected:
-    """An error in the venue's words. Pairs of a limit or a trouble of its own are asked for again."""
+def refused(text: str, pairs: tuple[tuple[str, str], ...]) -> Rejected | Accepted:
+    """An error in the venue's words. Pairs of a limit or a trouble of its own are asked for again; what is subscribed already stands."""
     low = text.lower()
+    if "already subscribed" in low:
+        return Accepted(pairs)
     for word, reason, wait_s in REASONS:
         if word in low:
             return Rejected(reason, text, pairs=pairs, retry_after_s=wait_s, whole=len(pairs) > 1)

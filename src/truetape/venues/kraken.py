@@ -266,6 +266,8 @@ class Dialect:
                 self.memory.asked.pop(str(frame.req_id), None)
             pairs = tuple(pair for pair in asked if not frame.symbol or pair[1] == frame.symbol)
             answer = spot.refused(frame.error, pairs)
+            if isinstance(answer, Accepted):
+                return answer
             return msgspec.structs.replace(answer, whole=answer.whole and not frame.symbol)
         if frame.method == "subscribe" and (result := frame.result) is not None:
             if result.channel == "book" and result.depth in spot.DEPTHS:
