@@ -105,6 +105,13 @@ class MemoryConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     budget_mb: Annotated[int, Meta(ge=32, le=1 << 20)] = 512
 
 
+class LogConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What goes to stderr; `truetape log` changes it while running."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "json", "console"] = "auto"
+
+
 class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The whole tree."""
 
@@ -114,6 +121,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     memory: MemoryConfig = field(default_factory=MemoryConfig)
     serve: ServeConfig | None = None
     sinks: list[SinkConfig] = []
+    log: LogConfig = field(default_factory=LogConfig)
     seed: int = 0
     loop_lag_ms: Annotated[float, Meta(ge=1, le=60_000)] = 100.0
 

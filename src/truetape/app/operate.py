@@ -9,6 +9,7 @@ from truetape.app.config import ConfigError
 from truetape.app.keys import order
 from truetape.app.reload import reload
 from truetape.app.view import told
+from truetape.io.obs import log
 
 if TYPE_CHECKING:
     from truetape.app.live import Gateway
@@ -64,12 +65,29 @@ def _operate(gateway: Gateway, request: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _log(_gateway: Gateway, request: dict[str, Any]) -> dict[str, Any]:
+    """Another level, or format, of the logs until the configuration is read again."""
+    level, form = request.get("level"), request.get("format", "auto")
+    if level not in log.LEVELS or form not in log.FORMATS:
+        levels, forms = ", ".join(log.LEVELS), ", ".join(log.FORMATS)
+        return {
+            "error": f"expected level = {levels} and format = {forms}, found {str(level)[:40]!r} and {str(form)[:40]!r}"
+        }
+    if not log.choose(level, form):
+        return {
+            "error": "this gateway runs within a program whose logs are its own; set the level of the logger truetape there"
+        }
+    log.info("logs changed", to=level, format=form)
+    return {"ok": True, "level": level, "format": form}
+
+
 VERBS: dict[str, Callable[[Gateway, dict[str, Any]], dict[str, Any]]] = {
     "status": lambda gateway, _request: gateway.status(),
     "subscribe": _operate,
     "unsubscribe": _operate,
     "retry": _retry,
     "book": lambda gateway, request: told(gateway.stream, request),
+    "log": _log,
     "drain": _drain,
     "reload": lambda gateway, _request: reload(gateway),
 }

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from truetape.app.live import Gateway
 
 MB = 1_000_000
-FREE = ("feeds", "serve", "memory", "loop_lag_ms")
+FREE = ("feeds", "serve", "memory", "loop_lag_ms", "log")
 FREE_OF_FEED = ("symbols", "channels")
 FREE_OF_SERVE = ("keys", "revoked_file", "token_in_url", "origins", "limits", "coalesce_ms")
 
@@ -64,6 +64,8 @@ def _apply(gateway: Gateway, config: Config) -> dict[str, list[str]]:
             )  # perhaps renewed: tried a moment ago
         if old.serve is not None and config.serve is not None:
             changed += [f"serve.{name}" for name in differing(old.serve, config.serve)]
+    if config.log != old.log:
+        log.choose(config.log.level, config.log.format)
     gateway.pulse.guard.budget = config.memory.budget_mb * MB
     gateway.pulse.lag.threshold = round(config.loop_lag_ms * 1e6)
     return {"added": added, "removed": removed, "changed": [name for name in changed if name not in ("feeds", "serve")]}

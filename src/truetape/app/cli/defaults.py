@@ -6,7 +6,7 @@ import sys
 
 import msgspec
 
-from truetape.app.config import PROFILES, ControlConfig, FeedConfig, JournalConfig, MemoryConfig
+from truetape.app.config import PROFILES, ControlConfig, FeedConfig, JournalConfig, LogConfig, MemoryConfig
 from truetape.app.config_serve import LimitsConfig, ServeConfig
 from truetape.app.config_sinks import SinkConfig
 from truetape.core.feed.session import Timing
@@ -73,6 +73,8 @@ MEANING = {
     "history": "events kept of each topic that a client asked for, for clients that come back",
     "linger_s": "how long they are kept after the last client of a topic left",
     "coalesce_ms": "wait so long for more before writing to a client: fewer, larger writes",
+    "level": "debug, info, warning or error",
+    "format": "json, console, or auto: console where stderr is a terminal",
     "native": "venues' own protocols at /native/<venue> for bots that speak them: binance, kraken, tickdb; see docs/native.md",
     "accept_risk": 'what is missing on purpose beyond this machine: "no TLS", "no tokens", "no TLS and no tokens"',
     "connections_per_address": "of one address",
@@ -136,6 +138,7 @@ def config(defaults: bool) -> int:
         live=("socket",),
     )
     _table("[memory]", MemoryConfig, live=("budget_mb",))
+    _table("[log]", LogConfig, live=("level",))
     _table(
         "[serve]                                     # leave the table out: no downstream service",
         ServeConfig,

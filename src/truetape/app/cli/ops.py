@@ -17,6 +17,7 @@ def add(app: typer.Typer) -> None:
     app.command()(drain)
     app.command()(reload)
     app.command()(doctor)
+    app.command()(log)
 
 
 def drain(socket: Socket = SOCKET, json: AsJson = False) -> None:
@@ -40,3 +41,15 @@ def doctor(
     from truetape.app.cli import doctor as room
 
     raise typer.Exit(room.doctor(config, json))
+
+
+def log(
+    level: Annotated[str, typer.Argument(help="debug, info, warning or error")],
+    form: Annotated[str, typer.Option("--format", help="json, console or auto")] = "auto",
+    socket: Socket = SOCKET,
+    json: AsJson = False,
+) -> None:
+    """Change how much a running gateway logs, and how."""
+    from truetape.app.cli import operator as room
+
+    raise typer.Exit(room.order(socket, {"do": "log", "level": level, "format": form}, json))

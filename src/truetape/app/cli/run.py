@@ -39,6 +39,7 @@ def run(path: Path) -> int:
     log.setup(secrets.redact)
     secrets.shield_logs()
     gateway = open_gateway(path)
+    log.choose(gateway.config.log.level, gateway.config.log.format)
     gateway.restarts = restart.before()
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         code = runner.run(_serve(gateway))

@@ -1,25 +1,34 @@
-"""Structured logs on stderr: an event name and fields, JSON where stderr is no terminal."""
+"""Structured logs on stderr: one event with fields, JSON or for a console. `choose` changes level and format while running."""
 
 from __future__ import annotations
 
 import logging
 import sys
 from collections.abc import Callable, MutableMapping
-from typing import Any
+from typing import Any, Literal, TypeAlias
+
+Level: TypeAlias = Literal["debug", "info", "warning", "error"]
+Format: TypeAlias = Literal["auto", "json", "console"]
+LEVELS: dict[str, int] = {
+    "debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR
+}  # fmt: skip
+FORMATS: tuple[Format, ...] = ("auto", "json", "console")
 
 # a program that embeds the gateway hears it through logging's "truetape", until `setup` takes over
 _LIBRARY = logging.getLogger("truetape")
 _SAY: Callable[..., Any] | None = None
+_REDACT: Callable[[str], str] = str
 
 
 def setup(redact: Callable[[str], str], level: int = logging.INFO, json: bool | None = None) -> None:
-    """Send everything to stderr; every text field passes through `redact`."""
+    """Send everything to stderr; all text of every field, however deep, passes through `redact`. `json` None: where stderr is no terminal."""
     import structlog  # it brings rich along, 5 MB that an embedded gateway need not have
 
     def clean(_logger: Any, _name: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        return {key: redact(value) if isinstance(value, str) else value for key, value in fields.items()}
+        return {key: _clean(value, redact) for key, value in fields.items()}
 
-    global _SAY
+    global _SAY, _REDACT
+    _REDACT = redact
     as_json = not sys.stderr.isatty() if json is None else json
     renderer: Any = (
         structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
@@ -31,6 +40,31 @@ def setup(redact: Callable[[str], str], level: int = logging.INFO, json: bool | 
         cache_logger_on_first_use=False,
     )
     _SAY = structlog.get_logger().log
+
+
+def choose(level: Level, form: Format = "auto") -> bool:
+    """Another level or format from now on; False in a program whose logs are its own (`setup` was not called)."""
+    if _SAY is None:
+        return False
+    setup(_REDACT, LEVELS[level], None if form == "auto" else form == "json")
+    return True
+
+
+def _clean(value: Any, redact: Callable[[str], str]) -> Any:
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, dict):
+        return {_clean(key, redact): _clean(one, redact) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_clean(one, redact) for one in value]
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    return redact(str(value))  # whatever it is, an exception for instance, its text is what is written
+
+
+def debug(event: str, **fields: Any) -> None:
+    """For whoever looks for a mistake."""
+    _say(logging.DEBUG, event, fields)
 
 
 def info(event: str, **fields: Any) -> None:
