@@ -19,7 +19,7 @@ from truetape.core.feed.session import Session
 from truetape.core.feed.venue import Accepted, Alive, Broken, Damaged, Ignored, Leaving, Rejected, Want
 from truetape.core.route import credential
 from truetape.core.route.digest import CHUNK, Digest
-from truetape.core.route.link import SAMPLE_EVERY, Handlers, Link
+from truetape.core.route.link import SAMPLE_EVERY, Handlers, Link, picture
 from truetape.core.route.router import Router
 from truetape.core.route.tally import GapTally
 from truetape.model.effect import Effect, Fetch
@@ -389,11 +389,4 @@ class Judge:
 
 def whole(stream: Stream, sync: BookSync, depth: int) -> Book | None:
     """The whole book as an event, None when it cannot be read."""
-    if not stream.readable:
-        return None
-    book = sync.book
-    last = stream.last
-    return Book(
-        stream.venue, stream.symbol, stream.raw, stream.last_ts, last, book.bids(depth), book.asks(depth), True, -1, sync.seq,
-        depth=sync.trusted_depth,
-    )  # fmt: skip
+    return picture(stream, sync, depth) if stream.readable else None

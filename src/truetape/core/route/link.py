@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from msgspec import Struct
 
-from truetape.core.book.sync import make
+from truetape.core.book.sync import BookSync, make
 from truetape.core.feed.cadence import Pool, PoolState
 from truetape.core.feed.delay import Histogram
 from truetape.core.feed.desk import SnapshotDesk
@@ -20,7 +20,7 @@ from truetape.core.feed.health import Stream
 from truetape.core.feed.plan import Feed
 from truetape.core.feed.session import Session
 from truetape.core.feed.venue import Dialect, Want
-from truetape.model.event import Counted
+from truetape.model.event import Book, Counted
 
 if TYPE_CHECKING:
     from truetape.core.route.pair import Pair
@@ -158,3 +158,12 @@ class Link:
     def book_streams(self) -> list[Stream]:
         """The streams that are books."""
         return list(self.books.values())
+
+
+def picture(stream: Stream, sync: BookSync, depth: int) -> Book:
+    """The whole book as an event, whatever it is worth."""
+    book = sync.book
+    return Book(
+        stream.venue, stream.symbol, stream.raw, stream.last_ts, stream.last, book.bids(depth), book.asks(depth), True, -1, sync.seq,
+        depth=sync.trusted_depth,
+    )  # fmt: skip

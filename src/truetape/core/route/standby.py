@@ -15,7 +15,7 @@ from truetape.core.feed.health import Stream
 from truetape.core.feed.lines import MUTE, Standby
 from truetape.core.route.digest import CHUNK
 from truetape.core.route.judge import whole
-from truetape.core.route.link import Link
+from truetape.core.route.link import Link, picture
 from truetape.model.event import Book
 
 if TYPE_CHECKING:
@@ -127,9 +127,9 @@ class Standbys:
 
     def _tell(self, stream: Stream, sync: BookSync) -> None:
         """Publish the whole book: changes go on from another state than consumers have."""
-        state = whole(stream, sync, 0)
-        if state is None:
+        if not sync.live:
             return
+        state = picture(stream, sync, 0)  # STALE too: its changes are published all the same, and go on from here
         digest, router = self.pair.judge.digest, self.pair.judge.router
         digest.chunk.append(state)
         if len(digest.chunk) >= CHUNK:

@@ -91,7 +91,8 @@ class Watch:
                 self._early(source, "open", now)
                 self._often(source, "dials", now, 10 * SECOND, DIALS_PER_10_S)
             case Fetch():
-                if (source, effect.ref) in self._flights:
+                # of two lines, an answer to the one may ask anew while the other's request is on its way
+                if (source, effect.ref) in self._flights and self.pump.links[source].pair is None:
                     self.fail(f"{source}: a second request for {effect.ref} while the first is in flight")
                 self._flights[source, effect.ref] = None
                 self._early(source, "fetch", now)
