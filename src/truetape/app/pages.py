@@ -9,11 +9,9 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from truetape.app import webpage
-from truetape.app.metrics import exposition
 from truetape.app.secrets import redact
 from truetape.app.status import status
 from truetape.io.clock import now as clock
-from truetape.io.obs.metrics import CONTENT_TYPE
 from truetape.io.serve.gateway import Answer, Request
 
 if TYPE_CHECKING:
@@ -31,6 +29,10 @@ class Pages:
 
     def __init__(self, service: Service) -> None:
         self.service = service
+        from truetape.app.metrics import (
+            exposition,
+        )  # it brings prometheus_client along, which a gateway that is not served need not have
+
         self._exposition = exposition(service.gateway)
         self.by_path: dict[str, Callable[[Request], Answer]] = {
             "/livez": lambda _request: Answer(200, b"live\n", TEXT),
@@ -54,7 +56,7 @@ class Pages:
 
     def metrics(self, _request: Request) -> Answer:
         """For Prometheus; docs/metrics.md has the names."""
-        return Answer(200, self._exposition.text(), {"Content-Type": CONTENT_TYPE})
+        return Answer(200, self._exposition.text(), {"Content-Type": self._exposition.content_type})
 
     def status(self, request: Request) -> Answer:
         """What `truetape status` shows. `?subscriptions=no` leaves those out, which the stream's channel `status` tells as they change;

@@ -13,7 +13,6 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
-CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 LABEL_MAX = 200
 """Characters of a label's value; a name may come from a program that we did not write."""
 
@@ -37,6 +36,8 @@ class Sample(Struct, frozen=True):
 
 class Exposition:
     """Asks `read` at each scrape. Samples of names that are not defined are an error of ours."""
+
+    content_type = CONTENT_TYPE_PLAIN_0_0_4
 
     def __init__(self, definitions: Sequence[Definition], read: Callable[[], Iterable[Sample]]) -> None:
         self._definitions = {row.name: row for row in definitions}
