@@ -61,7 +61,7 @@ class Desk:
     def unsubscribe(self, peer: Peer, box: ClientBox, reason: str) -> None:
         self.router.close(box, reason)
 
-    def claims(self, token: str, now: int) -> Claims:
+    def admit(self, peer: Peer, token: str, now: int) -> Claims:
         raise Refused("bad_token", "none here")
 
     def publish(self, event: Market, kind: str = "trade") -> None:

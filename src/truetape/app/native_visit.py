@@ -70,8 +70,10 @@ class NativeVisit:
         self.speaker.wake()  # what was published before it asked is told before it is answered
 
     def heard(self) -> None:
-        """A control frame came."""
-        self.heard_at = clock()
+        """A control frame came; it counts as a message."""
+        self.heard_at = now = clock()
+        if self._socket is not None and not self._bucket.take(now):
+            self.hang(1008, "too many messages")
 
     def drained(self) -> None:
         """The pipe has room again."""

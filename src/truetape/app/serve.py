@@ -39,6 +39,7 @@ from truetape.core.serve.peer import Peer, Refused, Rules
 from truetape.core.serve.reader import key_of
 from truetape.io.clock import now as clock
 from truetape.io.serve.client import Client, Pipe
+from truetape.io.serve.door import Doors
 from truetape.io.serve.gateway import Answer, Request, listen
 from truetape.io.serve.hall import Hall
 from truetape.io.serve.sidecar import Sidecar
@@ -83,6 +84,7 @@ class Service:
         self._addresses = Crowd(limits.connections_per_address)
         self._tokens = Crowd(limits.connections_per_token)
         self._handshakes: dict[str, Bucket] = {}
+        self.doors = Doors(limits.connections_per_address)
         self._asked: dict[ClientBox, list[Asked]] = {}
         self._linger = Linger(how.linger_s)
         self._by_peer: dict[Peer, Client] = {}
@@ -111,7 +113,7 @@ class Service:
         refuse_exposure(how, tokens=self.rules.tokens)
         try:
             self.tls = certificate(how)
-            self._server = await listen(self, how.host, how.port, self.tls)
+            self._server = await listen(self, self.doors, how.host, how.port, self.tls, how.limits.message_bytes)
         except OSError as error:
             raise ConfigError(
                 f"serve: cannot listen on {how.host}:{how.port}: {error.strerror or error}; set another [serve] port, or 0 for a free one"
@@ -147,6 +149,7 @@ class Service:
         for client in list(self.hall.clients):
             client.pipe.abort()
         self.natives.close()
+        self.doors.close()
         self.hall.stop()
 
     def replace(self, how: ServeConfig, keys: Keyring | None) -> None:
@@ -160,6 +163,7 @@ class Service:
         self.hall.window_s = how.coalesce_ms / 1000
         self._addresses.most = how.limits.connections_per_address
         self._tokens.most = how.limits.connections_per_token
+        self.doors.crowd.most = how.limits.connections_per_address
         self._handshakes.clear()
         now = clock()
         for client in list(self.hall.clients):
@@ -291,7 +295,7 @@ class Service:
         if address != "unix" and (not bucket.take(now) or not self._addresses.enter(address)):
             client.say(peer.end("policy", f"too many connections from {address}", now))
             return None
-        if visit.claims not in (None, EVERYONE) and not self._tokens.enter(visit.claims.name):
+        if visit.claims not in (None, EVERYONE) and not self._seated(client, visit.claims):
             self._addresses.leave(address)
             client.say(peer.end("policy", f"too many connections of {visit.claims.name}", now))
             return None
@@ -306,13 +310,21 @@ class Service:
         self.hall.clients.pop(client, None)
         del self._by_peer[client.peer]
         self._addresses.leave(client.address)
-        if client.peer.claims is not None and self.rules.tokens:
-            self._tokens.leave(client.peer.claims.name)
+        if client.seat:
+            self._tokens.leave(client.seat)
         client.peer.gone()
         ended = client.peer.ended
         self.gateway.departed.client_left(ended.reason if ended else "gone", client.bytes_out, client.messages_out)
         if not self.hall.clients:
             self._empty.set()
+
+    def _seated(self, client: Client, claims: Claims) -> bool:
+        """Count it as a connection of this token's name, once; False where there are too many."""
+        if not client.seat:
+            if not self._tokens.enter(claims.name):
+                return False
+            client.seat = claims.name
+        return True
 
     # -- what a peer needs (see core.serve.peer.Desk) -------------------------------------------------------------------
 
@@ -323,6 +335,13 @@ class Service:
         claims = self.keyring.claims(token, now)
         if claims.id in self.revoked.ids:
             raise Refused("revoked", f"the token of {claims.name} was revoked")
+        return claims
+
+    def admit(self, peer: Peer, token: str, now: int) -> Claims:
+        """What a token grants this client, which from now on counts as one of its connections. Raises Refused."""
+        claims = self.claims(token, now)
+        if not self._seated(self._by_peer[peer], claims):
+            raise Refused("policy", f"too many connections of {claims.name}")
         return claims
 
     def subscribe(self, peer: Peer, asked: Subscribe, now: int) -> ClientBox:

@@ -46,7 +46,7 @@ class Visit:
     def heard(self) -> None:
         """A control frame came."""
         if self._client is not None:
-            self._client.peer.heard(clock())
+            self._client.say(self._client.peer.heard(clock()))
 
     def drained(self) -> None:
         """The pipe has room again."""

@@ -8,6 +8,7 @@ Next door: `box.py` holds what waits for the client; `io.serve` moves the bytes.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Literal, Protocol
 
@@ -45,6 +46,9 @@ ERRORS_MAX = 10
 """Messages that could not be read before the client is sent away."""
 HAVE_MAX = 50_000
 """Offsets that a client may announce before it subscribes."""
+
+_NAME = re.compile(r"[A-Za-z0-9*^][A-Za-z0-9*:/._^=+@#&-]*")
+"""What a name may be made of, before it goes to a venue, into a log or onto a page."""
 
 Decoder = Callable[[bytes], ToGateway]
 _DECODERS: dict[Encoding, Decoder] = {
@@ -85,8 +89,8 @@ class Desk(Protocol):
     def unsubscribe(self, peer: Peer, box: ClientBox, reason: str) -> None:
         """End it."""
 
-    def claims(self, token: str, now: int) -> Claims:
-        """What a token grants. Raises Refused with the name of a closing: bad_token, expired, revoked, policy."""
+    def admit(self, peer: Peer, token: str, now: int) -> Claims:
+        """What a token grants this client. Raises Refused with the name of a closing: bad_token, expired, revoked, policy."""
 
 
 class Peer:
@@ -114,9 +118,15 @@ class Peer:
         need: Literal["required", "none"] = "required" if r.tokens and self.claims is None else "none"
         return [Hello(PROTOCOL, r.version, r.epoch, now, need, r.authenticate_within_s, bounds)]
 
-    def heard(self, now: int) -> None:
-        """Something came, a pong for instance."""
+    def heard(self, now: int) -> list[ToClient]:
+        """A ping or pong of the transport came; they count as messages."""
+        if self.ended is not None:
+            return []
         self.last_rx = now
+        return [] if self._bucket.take(now) else self._flooded(now)
+
+    def _flooded(self, now: int) -> list[ToClient]:
+        return self.end("policy", f"more than {self.rules.messages_per_s:g} messages a second", now)
 
     def message(self, data: bytes, now: int) -> list[ToClient]:
         """One whole message of the client."""
@@ -125,7 +135,7 @@ class Peer:
         self.last_rx = now
         self.received += 1
         if not self._bucket.take(now):
-            return self.end("policy", f"more than {self.rules.messages_per_s:g} messages a second", now)
+            return self._flooded(now)
         try:
             asked = self._decode(data)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError) as error:
@@ -151,7 +161,7 @@ class Peer:
         if not self.rules.tokens:
             return [self._granted(EVERYONE)]
         try:
-            claims = self.desk.claims(asked.token, now)
+            claims = self.desk.admit(self, asked.token, now)
         except Refused as error:
             return self.end(error.reason, str(error), now)
         if self.claims is not None and claims.name != self.claims.name:
@@ -173,6 +183,9 @@ class Peer:
     def _subscribe(self, asked: Subscribe, now: int) -> list[ToClient]:
         if (had := self._had.pop(asked.id, None)) is not None and asked.resume is not None:
             asked = msgspec.structs.replace(asked, resume=joined(had, asked.resume))
+        for name in asked.symbols:
+            if not _NAME.fullmatch(name) or ".." in name:
+                return [Error("unknown", f"expected venue:SYMBOL, venue:* or *, found {name[:64]!r}", asked.id)]
         if asked.id in self.boxes:
             return [Error("bad_request", f"expected an id that is free, found {asked.id}, which is in use", asked.id)]
         if len(self.boxes) >= self.rules.subscriptions:

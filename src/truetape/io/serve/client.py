@@ -42,11 +42,11 @@ class Pipe(Protocol):
 
 
 class Client:
-    """A pipe and its peer. `number` tells it from others in status and logs."""
+    """A pipe and its peer. `number` tells it from others in status and logs; `seat` is whose token's connection it counts as, once one came."""
 
     __slots__ = (
-        "address", "blocked_since", "boxes_dirty", "bytes_out", "frames", "high", "messages_out", "number", "peer", "pipe", "seen_waiting",
-        "write_ns",
+        "address", "blocked_since", "boxes_dirty", "bytes_out", "frames", "high", "messages_out", "number", "peer", "pipe", "seat",
+        "seen_waiting", "write_ns",
     )  # fmt: skip
 
     def __init__(
@@ -62,6 +62,7 @@ class Client:
         self.boxes_dirty: dict[int, None] = {}
         self.blocked_since = 0
         self.seen_waiting = 0
+        self.seat = ""
         self.bytes_out = 0
         self.messages_out = 0
 

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from msgspec import Struct
 from picows import (
@@ -20,7 +20,6 @@ from picows import (
     WSUpgradeRequest,
     WSUpgradeResponse,
     WSUpgradeResponseWithListener,
-    ws_create_server,
 )  # fmt: skip
 
 from truetape.core.serve.rfc6455 import (
@@ -37,13 +36,19 @@ from truetape.core.serve.rfc6455 import (
     head,
 )
 from truetape.io.serve.client import Pipe
+from truetape.io.serve.door import Doors, serve
 
 LOG = logging.getLogger("truetape.picows.serve")
 LOG.setLevel(logging.CRITICAL)  # at DEBUG it would write request lines, and with them tokens
 OPCODES = {kind: kind.value for kind in WSMsgType}
+PONG_BYTES = 64 * 1024
+"""Where so much waits already, a ping goes without its pong."""
 CLOSE_S = 2.0
 """How long a client has to answer a close frame."""
-HANDSHAKE_S = 5.0
+TARGET_MAX = 8192
+"""Bytes of a request's target."""
+AFTER_CLOSE_MAX = 2000
+"""Frames that are read and thrown away while a client has not answered a close frame: then it is a flood."""
 
 
 class Request(Struct, frozen=True):
@@ -108,11 +113,13 @@ class Host(Protocol):
 class Guest(WSListener):
     """One client's socket, a `Pipe`."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, doors: Doors) -> None:
         self._session = session
+        self._doors = doors
         self._assembler = Assembler(session.bytes_max, session.fragments_max)
         self._transport: WSTransport | None = None
         self._closing = False
+        self._surplus = 0
         self._opcode = BINARY if session.subprotocol.endswith(".msgpack") else TEXT
         self._put: Callable[[bytes], object] = _nowhere
         self._waiting: Callable[[], int] = _nothing
@@ -122,6 +129,7 @@ class Guest(WSListener):
     def on_ws_connected(self, transport: WSTransport) -> None:
         """The handshake is done."""
         self._transport = transport
+        self._doors.passed(transport.underlying_transport)
         self._put = transport.underlying_transport.write
         self._waiting = transport.underlying_transport.get_write_buffer_size
         peer = transport.underlying_transport.get_extra_info("peername") or ("?",)
@@ -131,6 +139,11 @@ class Guest(WSListener):
         """One frame, perhaps a part of a message."""
         if self._transport is None:
             return
+        if self._closing:
+            self._surplus += 1
+            if self._surplus > AFTER_CLOSE_MAX:
+                self.abort()
+                return
         opcode = OPCODES[frame.msg_type]
         reserved = frame.rsv1 or frame.rsv2 or frame.rsv3
         payload = frame.get_payload_as_bytes()
@@ -144,11 +157,13 @@ class Guest(WSListener):
                     self._session.message(whole[1], whole[0])
         except Breach as breach:
             self.close(breach.code, str(breach))
+            if opcode == CLOSE:
+                transport.disconnect()  # its close came already, however wrong
 
     def _control(self, opcode: int, payload: bytes) -> None:
         assert self._transport is not None, "frames come from a transport"
         if opcode == PING:
-            if not self._closing:
+            if not self._closing and self._waiting() < PONG_BYTES:  # who does not read its answers gets no more of them
                 self._transport.send_pong(payload)
             self._session.heard()
         elif opcode == CLOSE:
@@ -219,10 +234,14 @@ def _nothing() -> int:
     return 0
 
 
-async def listen(host: Host, address: str, port: int, tls: ssl.SSLContext | None) -> asyncio.Server:
+async def listen(
+    host: Host, doors: Doors, address: str, port: int, tls: ssl.SSLContext | None, frame_max: int
+) -> asyncio.Server:
     """Serve; port 0 takes a free one. Raises OSError."""
 
     def visitor(asked: WSUpgradeRequest) -> WSUpgradeResponseWithListener:
+        if len(asked.path) > TARGET_MAX:
+            return _plain(Answer(414, f"expected a target of at most {TARGET_MAX} bytes\n".encode()))
         target = asked.path.decode("utf-8", "replace")
         path, _, query = target.partition("?")
         headers = {key.lower(): value for key, value in asked.headers.items()}
@@ -235,13 +254,9 @@ async def listen(host: Host, address: str, port: int, tls: ssl.SSLContext | None
         named = found.subprotocol and headers.get("sec-websocket-protocol")
         extra = {"Sec-WebSocket-Protocol": found.subprotocol} if named else {}
         response = WSUpgradeResponse.create_101_response(extra)
-        return WSUpgradeResponseWithListener(response, Guest(found))
+        return WSUpgradeResponseWithListener(response, Guest(found, doors))
 
-    options: dict[str, Any] = {"ssl": tls, "ssl_handshake_timeout": HANDSHAKE_S} if tls is not None else {}
-    return await ws_create_server(
-        visitor, address, port, enable_auto_pong=False, max_frame_size=1 << 20, websocket_handshake_timeout=HANDSHAKE_S, logger_name=LOG,
-        **options,
-    )  # fmt: skip
+    return await serve(visitor, doors, address, port, tls, frame_max=frame_max, logger=LOG)
 
 
 def _plain(answer: Answer) -> WSUpgradeResponseWithListener:

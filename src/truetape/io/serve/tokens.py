@@ -87,7 +87,11 @@ class Keyring:
                 # times are judged by our own clock, below
                 options={"require": ["sub", "exp", "jti"], "verify_exp": False, "verify_iat": False, "verify_nbf": False},
             )  # fmt: skip
-        except jwt.PyJWTError as error:
+        except (
+            jwt.PyJWTError,
+            ValueError,
+            RecursionError,
+        ) as error:  # the latter two: letters that are none, lists in lists
             raise Refused("bad_token", f"the token is not one of ours: {type(error).__name__}") from None
         return _claims(body, key.id, now)
 

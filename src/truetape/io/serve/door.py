@@ -1,0 +1,115 @@
+"""Sockets between `accept` and the handshake: bounded in number and time, for nobody has said yet who they are.
+
+picows parses the handshake; whoever dawdles over it, or over reading the answer to a GET, is dropped here. Next door: `gateway.py`, whose
+guests have passed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import aiofastnet
+from picows import WSAutoPingStrategy
+from picows.picows import WSProtocol  # type: ignore[attr-defined]  # its stub leaves it out
+
+from truetape.core.serve.meter import Crowd
+
+HANDSHAKE_S = 5.0
+ANSWER_S = 10.0
+"""How long a socket may live that never becomes a WebSocket: long enough to read the largest answer to a GET."""
+SWEEP_S = 1.0
+RECEIVE_BYTES = 128 * 1024
+"""What the system holds of a client's bytes; picows doubles its own buffer to what one read brings, and never shrinks it."""
+READ_BYTES = 2048
+"""picows' buffer for one client, at first: clients say little."""
+Visitor = Callable[[Any], Any]
+
+
+class Doors:
+    """Who waits, by transport: its address, and since when (the loop's time); `crowd` counts them by address."""
+
+    def __init__(self, per_address: int, answer_s: float = ANSWER_S) -> None:
+        self.waiting: dict[asyncio.BaseTransport, tuple[str, float]] = {}
+        self.turned_away = 0
+        self._answer_s = answer_s
+        self.crowd = Crowd(per_address)
+        self._sweep: asyncio.TimerHandle | None = None
+
+    def came(self, transport: Any) -> bool:
+        """A socket was accepted; False where it has to go."""
+        peer = transport.get_extra_info("peername") or ("?",)
+        address = str(peer[0])
+        if not self.crowd.enter(address):
+            self.turned_away += 1
+            return False
+        loop = asyncio.get_running_loop()
+        self.waiting[transport] = (address, loop.time())
+        if self._sweep is None:
+            self._sweep = loop.call_later(SWEEP_S, self._look)
+        return True
+
+    def passed(self, transport: asyncio.BaseTransport) -> None:
+        """It became a WebSocket, or went."""
+        if (found := self.waiting.pop(transport, None)) is not None:
+            self.crowd.leave(found[0])
+
+    def _look(self) -> None:
+        """Only those at the front can be late: they stand in the order in which they came."""
+        loop = asyncio.get_running_loop()
+        self._sweep = loop.call_later(SWEEP_S, self._look) if self.waiting else None
+        for transport, (_, since) in list(self.waiting.items()):
+            if loop.time() - since < self._answer_s:
+                break
+            self.passed(transport)
+            transport.abort()  # type: ignore[attr-defined]  # every transport of a socket has it
+
+    def close(self) -> None:
+        """Nobody waits any more."""
+        if self._sweep is not None:
+            self._sweep.cancel()
+        for transport in list(self.waiting):
+            transport.abort()  # type: ignore[attr-defined]  # as above
+
+
+class _Door(WSProtocol):  # type: ignore[misc]  # its stub leaves it out
+    """picows' protocol, its beginning and end told to the doors."""
+
+    doors: Doors
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self.stands = transport
+        if not self.doors.came(transport):
+            asyncio.get_running_loop().call_soon(
+                transport.abort
+            )  # not now: aiofastnet would begin to read from what is closed
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.doors.passed(self.stands)
+        super().connection_lost(exc)
+
+
+async def serve(
+    visitor: Visitor, doors: Doors, address: str, port: int, tls: ssl.SSLContext | None, *, frame_max: int, logger: Any
+) -> asyncio.Server:
+    """Listen. Raises OSError."""
+
+    def made() -> _Door:
+        door = _Door(
+            None, None, False, visitor, logger, True, HANDSHAKE_S, False, 20, 20, WSAutoPingStrategy.PING_WHEN_IDLE, False, frame_max, None,
+            READ_BYTES,
+        )  # fmt: skip
+        door.doors = doors
+        return door
+
+    options: dict[str, Any] = {"ssl": tls, "ssl_handshake_timeout": HANDSHAKE_S} if tls is not None else {}
+    create = partial(aiofastnet.create_server, asyncio.get_running_loop())
+    server: asyncio.Server = await create(made, host=address, port=port, **options)
+    for one in server.sockets:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
+    return server
