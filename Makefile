@@ -12,7 +12,7 @@ DEMO_SECONDS := --seconds $(SECONDS)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format lint imports floors types fmt soak bench bench-go bench-cryptofeed peers docs lock clean
+.PHONY: help setup demo test check format lint imports floors types fmt soak bench bench-go bench-cryptofeed peers conformance docs lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ bench-cryptofeed: setup ## against cryptofeed's book, in an environment of its o
 
 peers: setup ## clients that we did not write, in an environment of their own
 	@tests/peers/run $(ARGS)
+
+conformance: setup ## the RFC 6455 suite against our server (needs Debian's mirror; Python 2.7 is unpacked, not installed)
+	@tests/conformance/run
 
 docs: setup ## write the generated reference pages
 	@$(PY) -m docs.generate $(ARGS)

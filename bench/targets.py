@@ -43,6 +43,12 @@ def _router(consumers: int, target: float, stretch: float) -> Target:
     return Target(f"router_{consumers}", what, "ns per consumer", "a <=", target, stretch, lower_is_better=True)
 
 
+def _fan_out(clients: int) -> Target:
+    return Target(
+        f"fanout_{clients}", f"fan-out to {clients:,} clients vs websockets", "deliveries/cpu-s", "ratio >=", 1.4
+    )
+
+
 TARGETS: dict[str, Target] = {
     target.key: target
     for target in (
@@ -60,6 +66,10 @@ TARGETS: dict[str, Target] = {
         _router(1, 150, 100),
         _router(10, 90, 60),
         _router(100, 70, 40),
+        _fan_out(100),
+        _fan_out(1000),
+        _fan_out(5000),
+        Target("idle_connection_kb", "memory of an idle connection", "kB", "a <=", 30, 15, lower_is_better=True),
         Target("replay", "replay of captured Binance frames", "frames/s per core", "a >=", 150_000, 300_000),
     )
 }
