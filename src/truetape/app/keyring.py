@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from truetape.app.config import ConfigError
 from truetape.app.config_serve import KeyConfig, ServeConfig
 from truetape.app.secrets import Secret, SecretError
 from truetape.core.serve.claims import EVERYONE, Claims
+from truetape.core.serve.peer import Refused
 from truetape.io.serve.tokens import BadKey, Key, Keyring
 
 
@@ -42,3 +45,11 @@ def unfounded(claims: Claims, before: Keyring | None, now: Keyring | None) -> st
     if before is None or not now.has(claims.key, before):
         return f"the key that signed the token of {claims.name} was replaced"
     return ""
+
+
+def bearer(headers: Mapping[str, str]) -> str:
+    """The token of an Authorization header. Raises Refused."""
+    kind, _, token = headers.get("authorization", "").partition(" ")
+    if kind.lower() != "bearer" or not token:
+        raise Refused("bad_token", "expected Authorization: Bearer <token>")
+    return token.strip()

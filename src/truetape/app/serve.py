@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +19,7 @@ import truetape
 from truetape.app.config import ConfigError
 from truetape.app.config_serve import ServeConfig
 from truetape.app.exposure import LOOPBACK, certificate, refuse_exposure
-from truetape.app.keyring import keyring, unfounded
+from truetape.app.keyring import bearer, keyring, unfounded
 from truetape.app.linger import Linger
 from truetape.app.native import PREFIX, Natives
 from truetape.app.native_visit import NativeVisit
@@ -29,8 +28,7 @@ from truetape.app.secrets import redact
 from truetape.app.visit import Visit
 from truetape.app.wants import Asked
 from truetape.core.route.mailbox import Key
-from truetape.core.route.modes import conflate, disconnect, drop_newest, drop_oldest, max_age
-from truetape.core.serve.box import ClientBox
+from truetape.core.serve.box import ClientBox, mode_of
 from truetape.core.serve.claims import EVERYONE, Claims, allows
 from truetape.core.serve.frames import Frames
 from truetape.core.serve.history import Histories
@@ -48,7 +46,6 @@ from truetape.model.wire import JSON, MSGPACK, Subscribe
 
 if TYPE_CHECKING:
     from truetape.app.live import Gateway
-    from truetape.core.route.mailbox import Mode
 
 SECOND = 1_000_000_000
 PATH = "/v1/stream"
@@ -216,7 +213,7 @@ class Service:
             return Answer(404, f"expected one of {known}, or a WebSocket at {PATH}\n".encode(), TEXT)
         if self.rules.tokens and request.path in OPERATORS:
             try:
-                claims = self.claims(_bearer(request.headers), clock())
+                claims = self.claims(bearer(request.headers), clock())
             except Refused as error:
                 return Answer(401, f"{error}\n".encode(), {**TEXT, "WWW-Authenticate": "Bearer"})
             if not claims.operates:
@@ -255,7 +252,7 @@ class Service:
             )
         if self.rules.tokens and ("authorization" in request.headers or url_token):
             try:
-                claims = self.claims(url_token or _bearer(request.headers), clock())
+                claims = self.claims(url_token or bearer(request.headers), clock())
             except Refused as error:
                 return self._no(401, str(error))
         return Visit(self, chosen, claims)
@@ -359,7 +356,7 @@ class Service:
                 raise Refused("forbidden", f"the token of {claims.name} does not allow {venue}:{symbol}/{kind}")
         client = self._by_peer[peer]
         name = f"{claims.name}#{client.number}/{asked.id}"
-        box = ClientBox(name, _mode(asked), asked.bound, asked.depth, self.histories, self.frames.cuts)
+        box = ClientBox(name, mode_of(asked), asked.bound, asked.depth, self.histories, self.frames.cuts)
         if (resume := asked.resume) is not None:
             box.beginning = resume.epoch == self.rules.epoch
             box.resume = {key_of(topic): at if box.beginning else -1 for topic, at in resume.offsets.items()}
@@ -394,19 +391,3 @@ class Service:
             if reason != "unsubscribed" and not self.draining:
                 self._linger.left(self.gateway.wants, found, clock())
             self.gateway.release(box, reason)
-
-
-def _mode(asked: Subscribe) -> Mode:
-    simple: dict[str, Mode] = {"drop_oldest": drop_oldest, "drop_newest": drop_newest, "disconnect": disconnect}
-    if asked.mode == "conflate":
-        return conflate(ms=asked.conflate_ms)
-    if asked.mode == "max_age":
-        return max_age(asked.max_age_ms / 1000)
-    return simple[asked.mode]
-
-
-def _bearer(headers: Mapping[str, str]) -> str:
-    kind, _, token = headers.get("authorization", "").partition(" ")
-    if kind.lower() != "bearer" or not token:
-        raise Refused("bad_token", "expected Authorization: Bearer <token>")
-    return token.strip()

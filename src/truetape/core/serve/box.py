@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from truetape.core.route.mailbox import OUTSIDE, Item, Key, Lag, Mailbox, Mode
+from truetape.core.route.modes import conflate, disconnect, drop_newest, drop_oldest, max_age
 from truetape.core.route.router import Topic
 from truetape.core.serve.history import Histories
 from truetape.model.event import Lagged, Market
+from truetape.model.wire import Subscribe
 
 UNKNOWN = -1
 
@@ -165,3 +167,13 @@ class ClientBox(Mailbox):
     def rest(self) -> None:
         """The driver took everything: it is to be woken when there is more."""
         self.waiting = self.closed_reason is None
+
+
+def mode_of(asked: Subscribe) -> Mode:
+    """The delivery mode that a client asks for."""
+    simple: dict[str, Mode] = {"drop_oldest": drop_oldest, "drop_newest": drop_newest, "disconnect": disconnect}
+    if asked.mode == "conflate":
+        return conflate(ms=asked.conflate_ms)
+    if asked.mode == "max_age":
+        return max_age(asked.max_age_ms / 1000)
+    return simple[asked.mode]

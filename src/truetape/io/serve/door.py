@@ -18,6 +18,7 @@ from picows import WSAutoPingStrategy
 from picows.picows import WSProtocol  # type: ignore[attr-defined]  # its stub leaves it out
 
 from truetape.core.serve.meter import Crowd
+from truetape.io.clock import now as clock
 
 HANDSHAKE_S = 5.0
 ANSWER_S = 10.0
@@ -31,12 +32,12 @@ Visitor = Callable[[Any], Any]
 
 
 class Doors:
-    """Who waits, by transport: its address, and since when (the loop's time); `crowd` counts them by address."""
+    """Who waits, by transport: its address, and since when (ns); `crowd` counts them by address."""
 
     def __init__(self, per_address: int, answer_s: float = ANSWER_S) -> None:
-        self.waiting: dict[asyncio.BaseTransport, tuple[str, float]] = {}
+        self.waiting: dict[asyncio.BaseTransport, tuple[str, int]] = {}
         self.turned_away = 0
-        self._answer_s = answer_s
+        self._answer_ns = round(answer_s * 1e9)
         self.crowd = Crowd(per_address)
         self._sweep: asyncio.TimerHandle | None = None
 
@@ -47,10 +48,9 @@ class Doors:
         if not self.crowd.enter(address):
             self.turned_away += 1
             return False
-        loop = asyncio.get_running_loop()
-        self.waiting[transport] = (address, loop.time())
+        self.waiting[transport] = (address, clock())
         if self._sweep is None:
-            self._sweep = loop.call_later(SWEEP_S, self._look)
+            self._sweep = asyncio.get_running_loop().call_later(SWEEP_S, self._look)
         return True
 
     def passed(self, transport: asyncio.BaseTransport) -> None:
@@ -60,10 +60,10 @@ class Doors:
 
     def _look(self) -> None:
         """Only those at the front can be late: they stand in the order in which they came."""
-        loop = asyncio.get_running_loop()
-        self._sweep = loop.call_later(SWEEP_S, self._look) if self.waiting else None
+        now = clock()
+        self._sweep = asyncio.get_running_loop().call_later(SWEEP_S, self._look) if self.waiting else None
         for transport, (_, since) in list(self.waiting.items()):
-            if loop.time() - since < self._answer_s:
+            if now - since < self._answer_ns:
                 break
             self.passed(transport)
             transport.abort()  # type: ignore[attr-defined]  # every transport of a socket has it
