@@ -14,6 +14,7 @@ from truetape.app import restart, secrets, tls
 from truetape.app.config import load
 from truetape.app.live import Gateway, open_gateway
 from truetape.app.reload import reload
+from truetape.app.sinks import make_bus
 from truetape.app.symbols import resolve_all
 from truetape.core.feed.plan import counted
 from truetape.core.feed.second import lines
@@ -103,6 +104,8 @@ def check(path: Path, as_json: bool) -> int:
                 f"feed {row.name}: one pin only; name a backup, or the day the venue changes its key ends the feed",
                 file=sys.stderr,
             )
+    for number, sink in enumerate(config.sinks):
+        make_bus(f"sinks[{number}]", sink)
     if as_json:
         print(msgspec.json.encode({"ok": True, "connections": rows}).decode())
     else:

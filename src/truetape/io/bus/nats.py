@@ -58,8 +58,9 @@ class Nats:
 
     async def _gone(self) -> None:
         self._lost = True
-        if self._patience is not None:
-            self._patience.reschedule(0)  # nothing will be answered any more
+        patience, self._patience = self._patience, None  # it may be told twice
+        if patience is not None:
+            patience.reschedule(0)  # nothing will be answered any more
 
     async def write(self, rows: list[Row]) -> None:
         """Into the library's buffer, which its own task empties."""
