@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import math
 import ssl
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 import nats.errors
 from nats.aio.client import Client
@@ -13,6 +14,8 @@ from nats.aio.client import Client
 from truetape.io.bus.sink import BusError, Row
 
 CLOSE_S = 1.0
+LOOK_S = 0.1
+"""How often a wait looks whether the connection is still there."""
 
 
 class Nats:
@@ -31,6 +34,7 @@ class Nats:
         self._client = Client()
         self._lost = False
         self._patience: asyncio.Timeout | None = None
+        self._watch: asyncio.TimerHandle
         self._said: list[Exception] = []
         self._written = 0
 
@@ -56,7 +60,18 @@ class Nats:
         """Also what the server says without hanging up, such as a subject that is not permitted."""
         self._said.append(error)
 
+    def _look(self) -> None:
+        """The library's tasks may cancel each other as they end, and then nobody is called back."""
+        if self._patience is not None:
+            if self._client.is_connected:
+                self._watch = asyncio.get_running_loop().call_later(LOOK_S, self._look)
+            else:
+                self._end()
+
     async def _gone(self) -> None:
+        self._end()
+
+    def _end(self) -> None:
         self._lost = True
         patience, self._patience = self._patience, None  # it may be told twice
         if patience is not None:
@@ -64,27 +79,39 @@ class Nats:
 
     async def write(self, rows: list[Row]) -> None:
         """Into the library's buffer, which its own task empties."""
-        for subject, payload in rows:
-            await self._client.publish(subject, payload)
+        async with self._patiently():
+            for subject, payload in rows:
+                await self._client.publish(subject, payload)
         self._written += len(rows)
 
     async def confirm(self) -> None:
         """A round trip behind all that was written; raises when the connection ends first, or something was not permitted."""
-        if self._lost:
-            raise BusError("the connection ended")
-        try:
-            async with asyncio.timeout(self._within_s) as self._patience:
-                await self._client.flush(max(1, math.ceil(self._within_s) + 1))
-        except (TimeoutError, nats.errors.Error):
-            if self._lost:
-                raise (self._said or [BusError("the connection ended")])[-1] from None
-            raise
-        finally:
-            self._patience = None
-        if self._said:
-            raise self._said[-1]
+        async with self._patiently():
+            await self._client.flush(math.ceil(self._within_s) + 1)
         self.confirmed += self._written
         self._written = 0
+
+    @asynccontextmanager
+    async def _patiently(self) -> AsyncIterator[None]:
+        """Until the connection ends: the library's own waits do not notice that, and its flush then returns as if all were well."""
+        self._refuse_loss()
+        self._watch = asyncio.get_running_loop().call_later(LOOK_S, self._look)
+        try:
+            async with asyncio.timeout(self._within_s) as self._patience:
+                yield
+        except (TimeoutError, nats.errors.Error):
+            if not self._lost:
+                raise
+        finally:
+            self._patience = None
+            self._watch.cancel()
+        self._refuse_loss()
+
+    def _refuse_loss(self) -> None:
+        if self._said:
+            raise self._said[-1]
+        if self._lost or not self._client.is_connected:
+            raise BusError("the connection ended")
 
     async def close(self) -> None:
         """A server that takes nothing more is not waited for."""
