@@ -125,7 +125,10 @@ async def test_an_outage_touches_no_feed_and_its_loss_is_told(reader: Reader) ->
 
 async def test_a_server_that_is_killed_and_comes_back_is_found_again(reader: Reader) -> None:
     with NatsServer() as server:
-        async with running(400, url=server.url, bound=50) as (_, gateway):
+        async with running(400, url=server.url, bound=50, confirm_s=60) as (
+            _,
+            gateway,
+        ):  # seen by the loss, not by patience
             for outage in range(1, 4):
                 await until(lambda: row(gateway)["state"] == "UP", "up")
                 since = row(gateway)["published"]
