@@ -72,7 +72,7 @@ def test_the_threshold_is_never_below_the_longest_interval_seen() -> None:
 )
 def test_the_threshold_is_five_times_the_p999_interval(intervals: list[int]) -> None:
     """Against a naive percentile; the histogram may say up to 12.5 % more, never less."""
-    one = fed(intervals)
+    one = fed(intervals, "quote")  # trades come in bursts, and count moments
     ordered = sorted(intervals)
     p999 = ordered[min(len(ordered) - 1, max(0, -(-999 * len(ordered) // 1000) - 1))]
     exact = max(STALE_MIN, 5 * p999, ordered[-1])

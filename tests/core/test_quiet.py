@@ -211,3 +211,47 @@ def test_checksums_that_fail_after_each_good_snapshot_are_suspect_and_asked_for_
     states = {row[1] for row in room.statuses()}
     pauses = [b - a for a, b in pairwise(asked)]
     assert "SUSPECT" in states and max(pauses) >= 60 and len(asked) < 15, asked
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_trades_that_come_in_bursts_raise_no_alarm_and_a_busy_symbol_that_falls_mute_does(seed: int) -> None:
+    """Prints of one order come together, and then nothing for a while: what lies between orders is the cadence."""
+    print("seed", seed)
+    random = Random(seed)
+    wants = symbols(10)
+    room = Room(*wants).open()
+    paces = [random.uniform(0.5, 20.0) for _ in wants]  # seconds between orders
+    orders = sorted((at, want) for want, pace in zip(wants, paces, strict=True) for at in bursts(random, pace, 1800.0))
+    number = 0
+    for at, want in orders:
+        room.until(at)
+        for _ in range(random.choice((1, 2, 3, 40))):
+            number += 1
+            room.trade(number, want.raw)
+    assert "STALE" not in {state for _, state, _ in room.statuses()} and room.gaps() == []
+    streams = [stream for stream in room.pump.links["k-1"].streams.values() if stream.known]
+    first = min(streams, key=lambda stream: stream.last + stream.threshold)
+    due = (first.last + first.threshold - T0) / S
+    assert len(streams) >= 8 and first.threshold < 400 * S
+    room.until(due)
+    assert first.state in ("LIVE", "QUIET")
+    room.until(due + 0.5)
+    assert first.state == "STALE"
+
+
+def bursts(random: Random, pace: float, until: float) -> list[float]:
+    at, found = 0.0, []
+    while (at := at + random.expovariate(1 / pace)) < until:
+        found.append(round(at, 3))
+    return found
+
+
+def test_a_symbol_that_trades_all_the_time_is_known_soon() -> None:
+    room = Room(TRADE).open()
+    for number in range(100):
+        room.until(number / 40)
+        room.trade(number)
+    (stream,) = room.pump.links["k-1"].streams.values()
+    assert stream.known and stream.threshold == 3 * S
+    room.until(6)
+    assert stream.state == "STALE"

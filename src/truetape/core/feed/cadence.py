@@ -22,6 +22,13 @@ DEFAULT_STALE_S = {"book": 30.0, "quote": 30.0, "trade": 86_400.0, "ticker": 120
 """Before enough intervals were seen. Quiet pairs of the venues in our captures pause up to 9 s between book messages. Nobody owes anybody a
 trade: at one an hour, 600 s would be a false alarm at five intervals of six, and 8 h at one of 3,000."""
 
+BURSTY = ("trade",)
+"""Channels that speak in bursts: prints within 134 ms of each other are one moment. What is counted is moments: each pause, and each 134 ms
+of speech."""
+SEEN_MIN = 2 * SECOND
+SEEN_TIMES = 20
+"""A bursty stream without 30 pauses is known once it was seen for 2 s and for 20 times its longest pause: it hardly pauses at all."""
+
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 

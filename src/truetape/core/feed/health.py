@@ -20,7 +20,17 @@ from truetape.core.book.state import load as load_book
 from truetape.core.book.state import save as save_book
 from truetape.core.book.sync import BookSync
 from truetape.core.book.tape import Flow
-from truetape.core.feed.cadence import FINE, SAMPLES_MIN, SECOND, STALE_MIN, default, learned
+from truetape.core.feed.cadence import (
+    BURSTY,
+    FINE,
+    SAMPLES_MIN,
+    SECOND,
+    SEEN_MIN,
+    SEEN_TIMES,
+    STALE_MIN,
+    default,
+    learned,
+)
 from truetape.core.feed.delay import Histogram
 from truetape.core.feed.hours import Hours
 from truetape.core.feed.late import Late
@@ -73,15 +83,17 @@ class StreamState(Struct, array_like=True):
     cause: Cause = ""
     unlearned: int = 0
     late: Late | None = None
+    began: int = 0
+    paused: int = 0
 
 
 class Stream:
     """One subscription's health, and its book where it is one."""
 
     __slots__ = (
-        "_learned", "acked", "ask_at", "asks", "awaited", "blind", "cause", "channel", "count", "evidence", "flow", "hours", "last",
-        "last_ts", "late", "longest", "look_at", "raw", "reason", "since", "slow", "source", "spells", "state", "symbol", "sync", "topic",
-        "topic_delta", "unlearned", "venue", "want",
+        "_bursty", "_learned", "acked", "ask_at", "asks", "awaited", "began", "blind", "cause", "channel", "count", "evidence",
+        "flow", "hours", "last", "last_ts", "late", "longest", "look_at", "paused", "raw", "reason", "since", "slow", "source",
+        "spells", "state", "symbol", "sync", "topic", "topic_delta", "unlearned", "venue", "want",
     )  # fmt: skip
 
     def __init__(self, venue: str, source: str, want: Want, sync: BookSync | None, now: int) -> None:
@@ -107,6 +119,9 @@ class Stream:
         self.slow: Histogram | None = None
         self._learned = (0, default(want.channel))  # (at which count, threshold)
         self.unlearned = 0  # messages before what is learned now
+        self.began = 0  # since when it is learned from
+        self.paused = 0  # the sum of `slow`
+        self._bursty = want.channel in BURSTY
         self.blind: tuple[int, int, str] | None = (
             None  # (receive time, number, reason) of the last good message before a gap
         )
@@ -137,27 +152,42 @@ class Stream:
         if self.slow is None:
             self.slow = Histogram()
         self.slow.add(interval)
+        self.paused += interval
         if interval > self.longest:
             self.longest = interval
 
     @property
     def known(self) -> bool:
         """Whether its own cadence is known."""
-        return self.count - 1 - self.unlearned >= SAMPLES_MIN
+        if self.count - 1 - self.unlearned < SAMPLES_MIN:
+            return False
+        if not self._bursty or (self.slow is not None and self.slow.total >= SAMPLES_MIN):
+            return True
+        return self.began > 0 and self.last - self.began >= max(SEEN_MIN, SEEN_TIMES * self.longest)
 
     @property
     def threshold(self) -> int:
         """How long its silence may last, ns; a pure function of the intervals seen, computed once for each count."""
         count, known = self._learned
-        if count == self.count or not self.known:
+        if self._bursty:
+            if not self.known:
+                return default(self.channel)
+            if count == self.count:
+                return known
+            pauses = self.slow.total if self.slow is not None else 0
+            intervals = pauses + max(0, self.last - self.began - self.paused) // FINE
+        elif count == self.count or not self.known:
             return known
-        known = learned(self.count - 1 - self.unlearned, self.slow, self.longest)
+        else:
+            intervals = self.count - 1 - self.unlearned
+        known = learned(intervals, self.slow, self.longest)
         self._learned = (self.count, known)
         return known
 
     def unlearn(self) -> None:
         """What was learned does not hold any more."""
         self.unlearned = max(0, self.count - 1)
+        self.began, self.paused = self.last, 0
         self.slow, self.longest, self.spells = None, 0, 0
         self._learned = (self.count, default(self.channel))
 
@@ -219,6 +249,8 @@ class Stream:
         """Change state; returns the Status that says so."""
         if state not in ("QUIET", "STALE"):
             self.awaited = now
+        if state == "LIVE" and not self.began:
+            self.began = now
         self.state = state
         self.cause = cause
         self.look_at = 0
@@ -242,7 +274,7 @@ class Stream:
             self.want, self.state, self.reason, self.evidence, self.since, self.last, self.last_ts, self.count, self.longest,
             slow.buckets if slow else {}, slow.total if slow else 0, self.blind, self.acked,
             save_book(self.sync) if self.sync is not None else None, self.awaited, self.asks, self.ask_at, self.spells, self.cause,
-            self.unlearned, self.late,
+            self.unlearned, self.late, self.began, self.paused,
         )  # fmt: skip
 
     def load(self, saved: StreamState) -> None:
@@ -251,6 +283,7 @@ class Stream:
         self.last, self.last_ts, self.count, self.longest = saved.last, saved.last_ts, saved.count, saved.longest
         self.blind, self.acked, self.awaited, self.cause = saved.blind, saved.acked, saved.awaited, saved.cause
         self.asks, self.ask_at, self.spells, self.unlearned = saved.asks, saved.ask_at, saved.spells, saved.unlearned
+        self.began, self.paused = saved.began, saved.paused
         self.late = saved.late
         if saved.slow_total:
             self.slow = Histogram()
