@@ -137,7 +137,7 @@ def test_the_printed_defaults_are_a_configuration_that_loads(tmp_path: Path) -> 
     # every key that is commented out may be taken in as it stands, but what needs a file or a key
     lines = [
         line.removeprefix("# ")
-        if re.match(r"# \w+ = ", line) and not re.match(r"# (ca_file|secret|proxy|url|rest_url) ", line)
+        if re.match(r"# (\w+ = |\[)", line) and not re.match(r'# (ca_file|secret|proxy|url = ""|rest_url|tls) ', line)
         else line
         for line in done.stdout.splitlines()
     ]
