@@ -212,3 +212,9 @@ def test_a_certificate_file_that_is_none_is_told_before_anything_is_dialed(tmp_p
         written(tmp_path, GOOD)
         with pytest.raises(ConfigError, match="expected certificates in PEM"):
             Gateway(config)
+
+
+def test_a_wait_of_nothing_never_grows() -> None:
+    feed = {"venue": "kraken", "symbols": ["BTC-USD"], "backoff_first_s": 0}
+    with pytest.raises(ConfigError, match=r"feeds\[0\].backoff_first_s: expected more than 0 s"):
+        parse({"feeds": [feed]}, "c", {})

@@ -11,6 +11,8 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError, InvalidStatus
 
+from truetape.app.cli import sim as command
+from truetape.app.config import ConfigError
 from truetape.app.sim import Options, Simulator, counterpart
 from truetape.core.feed.counterpart import Piecemeal
 from truetape.core.sim.faults import KNOWN, OF_FRAMES, BadFault, Fault, check, inapplicable, parse
@@ -305,3 +307,8 @@ async def test_another_certificate_is_shown_after_the_swap(tmp_path: Path) -> No
             await connect(sim.ws, ssl=trusting)
         assert seen == [(tmp_path / f"{name}.pem").read_text() for name in ("first", "second")]
         assert sim.pin("first") != sim.pin("second")
+
+
+def test_a_script_that_is_not_there_is_named() -> None:
+    with pytest.raises(ConfigError, match="found no file /no/such/file"):
+        command.script("/no/such/file")

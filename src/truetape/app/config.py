@@ -241,6 +241,8 @@ def _checked(config: Config, where: str) -> Config:
                 _check_address(f"{at}.{key}[{n}]", address, ADDRESSES["url"])
         _check_pins(at, feed)
         waits = timing(feed)
+        if feed.backoff_first_s == 0:
+            raise ConfigError(f"{at}.backoff_first_s: expected more than 0 s, for waits double from it, found 0")
         if feed.backoff_first_s is not None and waits.backoff_first_s > waits.backoff_max_s:
             raise ConfigError(
                 f"{at}.backoff_first_s: expected at most backoff_max_s ({waits.backoff_max_s:g} s), found {waits.backoff_first_s:g}"

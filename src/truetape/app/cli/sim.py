@@ -64,6 +64,8 @@ def script(text: str) -> list[Fault]:
     if not text:
         return []
     path = Path(text)
+    if not path.is_file() and ("/" in text or path.suffix == ".txt"):
+        raise ConfigError(f"faults: expected a file or a fault's name, found no file {path}")
     try:
         return parse(path.read_text(encoding="utf-8").splitlines() if path.is_file() else [text])
     except BadFault as error:
