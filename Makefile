@@ -24,8 +24,8 @@ demo: ## simulated venues through the whole gateway, no network or account; SECO
 	@$(INSTALL) runtime
 	@$(PY) -m truetape demo $(DEMO_SECONDS) $(ARGS)
 
-test: setup ## all tests but the long ones; ARGS="-k book" is handed to pytest
-	@$(PY) -m pytest $(ARGS)
+test: setup ## all tests but the long ones, two at a time; ARGS="-k book" is handed to pytest
+	@$(PY) -m pytest -n 2 $(ARGS)
 
 check: format lint imports floors types ## format, lint, floors, types: what must be green before a commit
 
