@@ -27,7 +27,8 @@ import sys
 
 from truetape.app.cli.main import main
 
-sys.exit(main())
+if __name__ == "__main__":  # a process that multiprocessing spawns reads this file again
+    sys.exit(main())
 """
 
 

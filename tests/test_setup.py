@@ -1,7 +1,10 @@
 """What `make setup` does before there is an environment: find a Python that runs, or say what it found instead."""
 
+import contextlib
 import os
+import runpy
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -83,3 +86,21 @@ def test_setup_installs_once_and_serves_the_demo_too(tmp_path: Path) -> None:
     (house / ".venv" / "bin" / "python").unlink()
     (house / ".venv" / "bin" / "python").symlink_to("/nowhere/python3")
     assert "installed test" in install("test"), "a Python that is gone is replaced"
+
+
+def test_the_installed_script_can_spawn_processes_of_its_own(tmp_path: Path) -> None:
+    """A spawned process reads the main script again: without a guard each would start the command anew, without end."""
+    made = runpy.run_path(str(ROOT / "requirements" / "environment.py"))["SCRIPT"]
+    script = tmp_path / "truetape"
+    script.write_text(made.format(python=sys.executable))
+    script.chmod(0o755)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    run = [script, "simtest", "--seeds", "2", "--processes", "2"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(run, cwd=tmp_path, env=environment, start_new_session=True, **pipes) as started:
+        try:
+            out, err = started.communicate(timeout=100)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(started.pid, signal.SIGKILL)  # nothing that it spawned outlives the test
+    assert (started.returncode, out.count(" ok ")) == (0, 2), err[-2000:]
