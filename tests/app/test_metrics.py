@@ -111,6 +111,23 @@ async def test_totals_of_clients_never_fall_when_they_leave(tmp_path: Path) -> N
         assert sum(after["truetape_clients_ended_total"].values()) == 1
 
 
+async def test_totals_do_not_fall_when_a_bot_of_a_native_dialect_leaves(tmp_path: Path) -> None:
+    async with served(tmp_path, native=["kraken"]) as gateway:
+        assert gateway.service is not None
+        async with connect(f"ws://127.0.0.1:{gateway.service.port}/native/kraken/v2") as bot:
+            asked = {"channel": "trade", "symbol": list(gateway.feeds[0].names)[:1]}
+            await bot.send(json.dumps({"method": "subscribe", "params": asked}))
+            await bot.recv()
+            during = await scraped(gateway)
+            assert during["truetape_clients_connected"][(("transport", "native"),)] == 1
+        async with asyncio.timeout(10):
+            while gateway.service.natives.visits:
+                await asyncio.sleep(0.01)
+        after = await scraped(gateway)
+        for name in ("truetape_clients_sent_bytes_total", "truetape_clients_sent_messages_total"):
+            assert after[name][()] >= during[name][()] > 0
+
+
 async def test_a_hostile_name_makes_no_metric_of_its_own(tmp_path: Path) -> None:
     async with served(tmp_path, name=HOSTILE) as gateway:
         with gateway.subscribe("*", "trade", name="\ud800" + "x" * 1000):

@@ -38,10 +38,14 @@ class Departed:
         return known
 
     def client_left(self, reason: str, bytes_out: int, messages_out: int) -> None:
-        """A downstream client is gone; `reason` is of the closed list of closings."""
+        """A client of our own protocol is gone; `reason` is of the closed list of closings."""
+        self.sent(bytes_out, messages_out)
+        self.ended[reason] = self.ended.get(reason, 0) + 1
+
+    def sent(self, bytes_out: int, messages_out: int) -> None:
+        """What somebody who is gone was sent. A bot of a native dialect has no more to tell: its close codes are the venue's."""
         self.client_bytes += bytes_out
         self.client_messages += messages_out
-        self.ended[reason] = self.ended.get(reason, 0) + 1
 
 
 def add(row: list[int], box: Mailbox) -> None:

@@ -204,6 +204,7 @@ class Natives:
         """It is gone."""
         del self.visits[visit.number]
         visit.speaker.room.gone(visit.number)
+        self.service.gateway.departed.sent(visit.bytes_out, visit.messages_out)
         self.service._addresses.leave(visit.address)
         if visit.claims is not EVERYONE:
             self.service._tokens.leave(visit.claims.name)
