@@ -27,6 +27,7 @@ from tests.app.conftest import (
     until,
     write_config,
 )
+from truetape.core.guard import ORDER
 from truetape.io.clock import now as clock
 from truetape.io.store import reader
 from truetape.model.event import Status
@@ -178,5 +179,11 @@ async def test_the_status_says_who_holds_memory(kraken: Simulator, tmp_path: Pat
         assert memory["state"] == "ok"
         assert memory["budget_mb"] == 4_000
         assert memory["rss_mb"] <= memory["peak_mb"]
-        assert set(memory["held_mb"]) == {"mailboxes", "books", "journal", "history"}
-        assert memory["held_mb"]["books"] > 0
+        assert set(memory["shed"]) == set(ORDER)
+        held = memory["held_mb"]
+        assert set(held) == {
+            "mailboxes", "client_boxes", "client_buffers", "frames", "history", "reports", "books", "native_books", "journal",
+            "connections",
+        }  # fmt: skip
+        assert held["books"] > 0
+        assert held["client_boxes"] == held["client_buffers"] == held["connections"] == 0

@@ -109,6 +109,30 @@ def test_the_work_of_one_order_is_bounded(monkeypatch: pytest.MonkeyPatch) -> No
     assert shed.relieve([bench.box], ALL, 0, superseded=True)[0] == 99
 
 
+def test_of_an_event_in_several_boxes_each_holds_its_part() -> None:
+    boxes = [Mailbox(name, drop_oldest, 10_000) for name in "abcd"]
+    for n in range(100):
+        event = trade(n)
+        for box in boxes:
+            box.inbox.append(event)
+    del event
+    assert sum(map(shed.weigh, boxes)) == 100 * shed.EVENT
+    boxes[0].inbox.clear()
+    assert shed.weigh(boxes[1]) == 100 * (shed.EVENT // 3)
+
+
+def test_who_is_made_lighter_by_shared_events_frees_only_a_part_of_them() -> None:
+    first, second = Bench(drop_oldest), Bench(drop_oldest)
+    for n in range(10):
+        event = trade(n)
+        for bench in (first, second):
+            bench.router.publish(bench.topic(), event)
+    del event
+    whole = 10 * shed.EVENT
+    assert shed.relieve([first.box], ALL, 0, superseded=False) == (10, whole // 2)
+    assert shed.relieve([second.box], ALL, 0, superseded=False) == (10, whole)
+
+
 def test_a_box_weighs_about_what_lies_in_it() -> None:
     box = Mailbox("box", drop_oldest, 10_000)
     assert shed.weigh(box) == 0

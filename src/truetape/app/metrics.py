@@ -76,7 +76,7 @@ DEFINITIONS: tuple[Definition, ...] = (
     _counter("truetape_loop_lagged_total", "How often the loop began to be late."),
     _gauge("truetape_memory_resident_bytes", "Resident memory."),
     _gauge("truetape_memory_budget_bytes", "[memory] budget_mb."),
-    _gauge("truetape_memory_held_bytes", "Estimates of who holds how much.", "holder"),
+    _gauge("truetape_memory_held_bytes", "Estimates of who holds how much; docs/pressure.md has the holders.", "holder"),
     _counter("truetape_memory_shed_bytes_total", "What was shed near the budget, in the declared order.", "holder"),
     _gauge("truetape_memory_restarts", "Restarts at the budget, one soon after the other, that led to this process."),
     _counter("truetape_gc_pause_seconds_total", "Time that collections of garbage took."),

@@ -85,6 +85,11 @@ class NativeVisit:
             self._socket = None
             self.natives.left(self)
 
+    @property
+    def buffered(self) -> int:
+        """Bytes that lie here for it: what its socket did not take, and the beginning of a message of its."""
+        return self._socket.waiting() + self._socket.unfinished() if self._socket is not None else 0
+
     def roomy(self) -> bool:
         """Whether its pipe has room for an answer."""
         return self._socket is not None and self._socket.waiting() <= self._high // 2
@@ -94,8 +99,7 @@ class NativeVisit:
         if self._socket is None:
             return
         if self._socket.waiting() > self._high:
-            self.natives.cut += 1
-            self._socket.abort()
+            self.cut()
             return
         wire = self._socket.frame(frames)
         self.messages_out += len(frames)
@@ -112,6 +116,11 @@ class NativeVisit:
         """End it at once."""
         if self._socket is not None:
             self._socket.abort()
+
+    def cut(self) -> None:
+        """It does not read: end it at once."""
+        self.natives.cut += 1
+        self.abort()
 
     def beat(self, now: int) -> None:
         """Is it there, does it read, may it still?"""
@@ -131,8 +140,7 @@ class NativeVisit:
         if not waiting or waiting < self._stuck[0]:
             self._stuck = (waiting, now)
         elif now - self._stuck[1] >= self._write_ns:
-            self.natives.cut += 1
-            self.abort()
+            self.cut()
         else:
             self._stuck = (waiting, self._stuck[1])
 

@@ -10,11 +10,10 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from truetape.app import memory
+from truetape.app import holders, memory
 from truetape.app.calm import Calm, pauses
 from truetape.core.guard import Guard, Order, Restart, Shed, Tell, Tidy
 from truetape.core.lag import LagWatch
-from truetape.core.route import shed
 from truetape.io.clock import awake, cpu_s
 from truetape.io.clock import now as clock
 from truetape.io.obs import log
@@ -108,8 +107,7 @@ class Pulse:
         rss = memory.rss()
         if self.guard.wants(rss, now):
             self._gateway.driver.sampled("rss", rss)
-            held = sum(map(shed.weigh, self._gateway.boxes))
-            self._follow(self.guard.sampled(rss, held, now), now)
+            self._follow(self.guard.sampled(rss, holders.yielding(self.held()), now), now)
 
     def _follow(self, orders: Sequence[Order], now: int) -> None:
         """Carry out, in order. Of the bytes wanted, what an earlier kind freed is not taken again."""
@@ -120,7 +118,7 @@ class Pulse:
                     (memory.tidy if order.garbage else memory.trim)()
                 case Shed():
                     if freed < order.bytes:
-                        count, size = self._shed(order, order.bytes - freed, now)
+                        count, size = holders.give_up(self._gateway, order.kind, order.bytes - freed, now)
                         self.guard.shed(order.kind, count, size)
                         freed += size
                 case Tell():
@@ -134,24 +132,9 @@ class Pulse:
             memory.trim()
             self._gateway.driver.wake(now)
 
-    def _shed(self, order: Shed, want: int, now: int) -> tuple[int, int]:
-        if order.kind == "history":
-            gaps = self._gateway.pump.gaps
-            count = min(len(gaps), -(-want // shed.GAP))
-            for _ in range(count):
-                gaps.popleft()
-            return count, count * shed.GAP
-        return shed.relieve(list(self._gateway.boxes), want, now, superseded=order.kind == "superseded")
-
     def held(self) -> dict[str, int]:
         """Bytes by who declares them, estimated."""
-        gateway = self._gateway
-        return {
-            "mailboxes": sum(map(shed.weigh, gateway.boxes)),
-            "books": shed.weigh_books(gateway.pump.links.values()),
-            "journal": gateway.journal.backlog_bytes if gateway.journal is not None else 0,
-            "history": len(gateway.pump.gaps) * shed.GAP,
-        }
+        return holders.held(self._gateway)
 
     # -- the tape -------------------------------------------------------------------------------------------------------
 

@@ -12,8 +12,8 @@ CPython gives memory back to the system by the megabyte, and only where nothing 
 rather than returned. So what was freed and not filled since counts as free (`slack`), or one burst would cost everything that waits. At the
 limit itself nothing counts but resident memory.
 
-What it sheds lies outside the deterministic function (mailboxes, reports), so a replay needs nothing of it; its samples are on the tape as
-evidence. Next door: `route/shed.py` does what is ordered here; `app/pulse.py` takes the samples and carries out the orders.
+What it sheds lies outside the deterministic function (mailboxes, clients, reports), so a replay needs nothing of it; its samples are on
+the tape as evidence. Next door: `app/pulse.py` takes the samples, `app/holders.py` carries out what is ordered, `route/shed.py` in mailboxes.
 """
 
 from __future__ import annotations
@@ -30,16 +30,17 @@ EASY, TIGHT, SHED = 0.75, 0.80, 0.90
 RESTART_FIRST_S, RESTART_MAX_S = 60, 3600
 TIDY_EVERY = 60 * SECOND
 
-Kind = Literal["history", "superseded", "oldest"]
-ORDER: tuple[Kind, ...] = ("history", "superseded", "oldest")
-"""What gives way first: reports of the past; of the largest mailboxes the oldest states that a later one in the same box
-replaces; then whatever is oldest in the largest mailboxes. Books, and the tape's backlog (which has a bound of its own), never."""
+Kind = Literal["frames", "reports", "history", "superseded", "oldest", "stalled"]
+ORDER: tuple[Kind, ...] = ("frames", "reports", "history", "superseded", "oldest", "stalled")
+"""What gives way first: events kept encoded, which nobody loses; reports of the past; what downstream clients that come back would go on
+from; of the largest mailboxes the oldest states that a later one in the same box replaces; then whatever is oldest in the largest
+mailboxes; at last clients whose sockets hold most. Books, and the tape's backlog (which has a bound of its own), never."""
 State = Literal["ok", "tight", "shedding", "restarting"]
 
 
 class Tidy(Struct, frozen=True):
     """Give free memory back to the system; `garbage`: collect all of it first. That holds everything up for as long as much lives, so
-    it is left where mailboxes explain what is used."""
+    it is left where what is held explains what is used."""
 
     garbage: bool
 
@@ -112,8 +113,8 @@ class Guard:
         self.rss = self.peak = 0
         self.due = 0
         self.waiting = False  # a restart would be due, but the last did not help
-        self.freed: dict[str, list[int]] = {kind: [0, 0] for kind in ORDER}  # events (or rows) and bytes, so far
-        self.held = 0  # declared by the mailboxes at the last sample
+        self.freed: dict[str, list[int]] = {kind: [0, 0] for kind in ORDER}  # pieces (events, rows, clients) and bytes
+        self.held = 0  # declared at the last sample by whoever can be shed from
         self.slack = 0  # freed by shedding, and not filled since
         self._after = 0  # what was held after the last shedding
         self._over = False
@@ -124,7 +125,7 @@ class Guard:
         return now >= self.due or (self.state == "ok" and rss >= self.budget * TIGHT)
 
     def sampled(self, rss: int, held: int, now: int) -> list[Order]:
-        """Resident memory, and what the mailboxes declare to hold, bytes. Returns what is to be done, in this order."""
+        """Resident memory, and what all declare to hold that `ORDER` takes from, bytes. Returns what is to be done, in this order."""
         self.rss, self.peak, self.held = rss, max(self.peak, rss), held
         self.slack = max(0, self.slack - max(0, held - self._after))
         self._after = max(self._after, held)
@@ -148,9 +149,8 @@ class Guard:
         """So much was shed on an order."""
         self.freed[kind][0] += count
         self.freed[kind][1] += size
-        if kind != "history":
-            self.slack += size
-            self._after = self.held = max(0, self.held - size)
+        self.slack += size
+        self._after = self.held = max(0, self.held - size)
 
     def _judge(self, share: float, now: int) -> list[Order]:
         """The state that this share means, and what is to be said of it."""

@@ -2,7 +2,8 @@
 
 What is shed is counted as dropped, and a `Lagged(reason="memory")` stands before the next event of the topic; a book of which changes
 were shed comes back whole, as after any loss. An estimate looks at a few events of each box, for it must cost nothing while all is well.
-An event that lies in several boxes counts in each: boxes are compared with each other, and the guard goes by resident memory alone.
+An event that lies in several boxes is shared by them: each holds its part, so that the sum of all is what is really there. The parts come
+from CPython's own count of references, for no queue knows of another.
 
 Next door: `core/guard.py` orders; `modes.py` sheds for a box's own bound.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Sequence
 from itertools import islice
+from sys import getrefcount
 from typing import cast
 
 from truetape.core.route.link import Link
@@ -27,21 +29,39 @@ WORK_MAX = 20_000
 """Events that one order looks at in one box: some 20 ms."""
 
 
+def _alone() -> int:
+    """What `getrefcount` says of a thing that only one variable refers to: it differs by the version of CPython."""
+    thing = Lag(("", "", ""), "")
+    return getrefcount(thing)
+
+
+ALONE = _alone()
+
+
 def weight(event: Item) -> int:
     """About the bytes of one event."""
     return EVENT + LEVEL * (len(event.bids) + len(event.asks)) if type(event) is Book else EVENT
 
 
-def weigh(box: Mailbox) -> int:
-    """About the bytes that lie in a box."""
+def weigh(box: Mailbox, looked_at: int = LOOKED_AT) -> int:
+    """About the bytes that lie in a box, by so many events at each end of it."""
     total = 0
     for store in (box.front, box.inbox):
         if count := len(store):
-            few = [*islice(store, LOOKED_AT), *islice(reversed(store), LOOKED_AT)]
-            total += sum(map(weight, few)) * count // len(few)
+            ends = islice(store, looked_at), islice(reversed(store), looked_at)
+            few = list(store) if count <= 2 * looked_at else [*ends[0], *ends[1]]
+            total += _parts(few) * count // len(few)
     if count := len(box.pending):
-        held = [held.item for held in islice(box.pending.values(), LOOKED_AT)]
-        total += sum(map(weight, held)) * count // len(held)
+        few = [held.item for held in islice(box.pending.values(), looked_at)]
+        total += _parts(few) * count // len(few)
+    return total
+
+
+def _parts(few: list[Item]) -> int:
+    """About the bytes of these that are their box's own part; they lie in the box and in this list."""
+    total = 0
+    for item in few:
+        total += weight(item) // max(1, getrefcount(item) - ALONE - 1)
     return total
 
 
@@ -81,16 +101,16 @@ def _thin(box: Mailbox, want: int) -> tuple[int, int]:
     """Of the oldest, drop books, quotes and tickers that a later one replaces."""
     store = _store(box)
     window = [store.popleft() for _ in range(min(len(store), WORK_MAX))]
-    last: dict[Key, int] = {}
-    for at, item in enumerate(window):
+    last: dict[Key, Item] = {}
+    for item in window:
         if _is_state(box, item):
-            last[box.key(cast("Market", item))] = at
+            last[box.key(cast("Market", item))] = item
     kept: list[Item] = []
     lost: dict[Key, int] = {}
     freed = 0
-    for at, item in enumerate(window):
-        if freed < want and _is_state(box, item) and last[key := box.key(cast("Market", item))] > at:
-            freed += weight(item)
+    for item in window:
+        if freed < want and _is_state(box, item) and last[key := box.key(cast("Market", item))] is not item:
+            freed += weight(item) // max(1, getrefcount(item) - ALONE)  # it lies in the window still
             lost[key] = lost.get(key, 0) + 1
         else:
             kept.append(item)
@@ -116,7 +136,7 @@ def _cut(box: Mailbox, want: int) -> tuple[int, int]:
         if type(item) is Lag or type(item) in OUTSIDE:
             passed.append(item)
             continue
-        freed += weight(item)
+        freed += weight(item) // max(1, getrefcount(item) - ALONE + 1)
         key = box.key(item)
         lost[key] = lost.get(key, 0) + 1
     freed += _follow(box, lost)
@@ -138,7 +158,7 @@ def _follow(box: Mailbox, lost: dict[Key, int]) -> int:
         item = box.inbox.popleft()
         if type(item) is Book and (key := box.key(item)) in broken:
             lost[key] += 1
-            freed += weight(item)
+            freed += weight(item) // max(1, getrefcount(item) - ALONE + 1)
         else:
             box.inbox.append(item)
     return freed

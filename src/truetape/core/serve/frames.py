@@ -85,6 +85,20 @@ class Frames:
             self._events.clear()
             self.cuts.clear()
 
+    @property
+    def held(self) -> int:
+        """Bytes that are kept encoded. The events themselves are their boxes'."""
+        return sum(len(raw) for _, raw in self._events.values()) + sum(
+            len(payload) for _, payload in self._whole.values()
+        )
+
+    def forget(self) -> tuple[int, int]:
+        """Between two turns, where memory is short: keep nothing. Returns how many encoded events and bytes went."""
+        count, size = len(self._events), self.held
+        for kept in (self._events, self._whole, self.lanes, self.cuts):
+            kept.clear()
+        return count, size
+
     def signature(self, *like: object) -> int:
         """One number for all boxes that are alike: same patterns, mode, bound, depth, id, encoding and wire."""
         known = self._signatures.get(like)

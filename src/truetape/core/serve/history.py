@@ -12,9 +12,12 @@ from itertools import islice
 from truetape.core.route.mailbox import Key, Mailbox
 from truetape.core.route.modes import drop_oldest
 from truetape.core.route.router import Router, Topic
-from truetape.model.event import Book, Gap, Market, Status
+from truetape.core.route.shed import weigh
+from truetape.model.event import Gap, Market, Status
 
 NEVER = 1 << 62
+LOOKED_AT = 2
+"""Events at each end of a history that its weight is estimated from: there are as many histories as topics."""
 
 
 class Tap(Mailbox):
@@ -74,12 +77,18 @@ class Tap(Mailbox):
 
     @property
     def bytes(self) -> int:
-        """About what it holds: an object of 300 bytes, and 130 for each level of a book (a tuple and two floats)."""
-        if not self.inbox:
-            return 0
-        last = self.inbox[-1]
-        levels = len(last.bids) + len(last.asks) if isinstance(last, Book) else 0
-        return len(self.inbox) * (300 + 130 * levels)
+        """About what it holds alone, and its part of what it shares with mailboxes."""
+        return weigh(self, LOOKED_AT)
+
+    def halve(self) -> tuple[int, int]:
+        """Forget the older half; who left before it cannot go on from here any more. Returns how many events and bytes went."""
+        before, count = self.bytes, -(-len(self.inbox) // 2)
+        for _ in range(count):
+            self.inbox.popleft()
+        first = self.topic.published - len(self.inbox)
+        while self.notices and self.notices[0][0] < first:
+            self.notices.popleft()
+        return count, before - self.bytes
 
 
 class Histories:
@@ -127,6 +136,26 @@ class Histories:
         freed = tap.bytes
         self._router.close(tap, "forgotten")
         return freed
+
+    def shed(self, want: int) -> tuple[int, int]:
+        """Forget about so many bytes: first of topics that nobody is subscribed to, then the older half of the heaviest, and again.
+
+        Returns how many events and bytes went.
+        """
+        events = freed = 0
+        for key, tap in list(self.taps.items()):
+            if freed >= want:
+                break
+            if tap.idle_since:
+                events += len(tap.inbox)
+                freed += self.drop(key)
+        while freed < want and any(tap.inbox for tap in self.taps.values()):
+            for tap in sorted(self.taps.values(), key=lambda tap: -tap.bytes):  # of equals the older
+                if freed >= want:
+                    break
+                count, size = tap.halve()
+                events, freed = events + count, freed + size
+        return events, freed
 
     @property
     def bytes(self) -> int:

@@ -37,6 +37,11 @@ class Assembler:
         self._size = 0
         self._utf8 = codecs.getincrementaldecoder("utf-8")()
 
+    @property
+    def size(self) -> int:
+        """Bytes of a message of which not all fragments came yet."""
+        return self._size
+
     def frame(self, opcode: int, fin: bool, reserved: bool, payload: bytes) -> tuple[Kind, bytes] | None:
         """One data frame; returns the message that it completes. Raises Breach."""
         if reserved:

@@ -34,6 +34,9 @@ class Pipe(Protocol):
     def waiting(self) -> int:
         """Bytes handed over that the system did not take yet."""
 
+    def unfinished(self) -> int:
+        """Bytes of a message that the client began and did not end yet."""
+
     def close(self, code: int, text: str) -> None:
         """End it in order."""
 
@@ -131,6 +134,16 @@ class Client:
         self.pipe.write(wire)
         self._full()
         return True
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that lie here for it: what its pipe did not take, and the beginning of a message of its."""
+        return self.pipe.waiting() + self.pipe.unfinished()
+
+    def cut(self, why: str, now: int) -> None:
+        """End it at once; what waits for it is lost, and told when it comes back."""
+        self.say(self.peer.end("too_slow", why, now))
+        self.pipe.abort()
 
     def _full(self) -> bool:
         """Whether the pipe is: then boxes fill, until it has room."""

@@ -201,6 +201,10 @@ class Guest(WSListener):
         """See `client.Pipe`."""
         return self._waiting()
 
+    def unfinished(self) -> int:
+        """See `client.Pipe`."""
+        return self._assembler.size
+
     def watermarks(self, high: int) -> None:
         """From which amount on the pipe counts as full, and when it is told to have room again."""
         if self._transport is not None:

@@ -89,8 +89,7 @@ class Hall:
     def _look(self, client: Client, now: int) -> None:
         peer = client.peer
         if not client.watch(now):
-            client.say(peer.end("too_slow", f"nothing was taken for {client.write_ns / 1e9:g} s", now))
-            client.pipe.abort()
+            client.cut(f"nothing was taken for {client.write_ns / 1e9:g} s", now)
             return
         if client.blocked_since:
             for id_, box in list(peer.boxes.items()):

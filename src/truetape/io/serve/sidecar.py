@@ -100,6 +100,10 @@ class Side(asyncio.Protocol):
         """See `client.Pipe`."""
         return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
+    def unfinished(self) -> int:
+        """See `client.Pipe`."""
+        return len(self._buffer)
+
     def watermarks(self, high: int) -> None:
         """See `gateway.Guest`."""
         if self._transport is not None:
