@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from truetape.core.route.mailbox import NOTICES_MAX, Mailbox, Mode
 from truetape.core.route.modes import conflate, disconnect, drop_newest, drop_oldest, max_age
 from truetape.core.route.router import Router, Topic
+from truetape.core.route.shed import relieve
 from truetape.model.event import Bar, Book, Gap, Lagged, Market, Quote, Status, Trade
 
 MS = 1_000_000
@@ -471,6 +472,40 @@ def test_losses_before_and_after_asking_again_are_told_apart() -> None:
     bench.router.subscribe(bench.box, [("trade", "kraken", "*")])
     bench.trades(6, 9)
     assert bench.take() == [lagged(3), lagged(2), trade(8), trade(9)]
+
+
+def test_losses_of_the_time_before_are_told_before_what_memory_took_of_the_time_after() -> None:
+    bench = Bench(drop_newest, "book_delta", bound=1)
+    book = Side(bench)
+    book.snapshot()
+    book.change(90, 91)
+    bench.router.unsubscribe(bench.box, [("book_delta", "kraken", "*")])
+    bench.router.subscribe(bench.box, [("book_delta", "kraken", "*")])
+    assert relieve([bench.box], 1, 0, superseded=False)[0] == 1, "the whole book that it came back to"
+    batch = bench.take()
+    assert batch[:2] == [lagged(2, "book_delta"), lagged(1, "book_delta", reason="memory")]
+    assert rebuilt(batch[2:]) == book.bids
+
+
+def test_who_is_hung_up_with_many_topics_is_looked_through_once() -> None:
+    looks = 0
+
+    class Watched(Mailbox):
+        def key(self, event: Market) -> tuple[str, str, str]:
+            nonlocal looks
+            looks += 1
+            return super().key(event)
+
+    router, count = Router(), 300
+    box = Watched("box", drop_newest, count)
+    router.subscribe(box, [("trade", "kraken", "*")])
+    for n in range(2 * count):
+        symbol = f"S{n % count}-USD"
+        router.publish(router.topic("trade", "kraken", symbol), trade(n, symbol))
+    router.close(box, "shutdown")
+    assert box.stats.withdrawn == 0
+    assert box.ledger().dropped == 2 * count
+    assert looks <= 4 * count
 
 
 def test_leaving_one_topic_lets_no_change_of_a_broken_book_slip_through() -> None:

@@ -13,6 +13,8 @@ Next door: `modes.py` decides what gives way when there is too much; `router.py`
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Container, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, TypeAlias, cast, final
 
 from msgspec import Struct
@@ -35,17 +37,18 @@ NOTICES_MAX = 1_000
 class Lag:
     """A place in a box where events of one topic are missing; when it is taken it becomes a `Lagged`.
 
-    `reason` is that of the first loss: `dropped`, `expired` or `closed`. `dark`: the loss of a book was told, but no trusted state could
-    be given yet.
+    `reason` is that of the first loss: `dropped`, `expired`, `closed` or `memory`. `dark`: the loss of a book was told, but no trusted
+    state could be given yet. `past`: the consumer left the topic since; should it have come back, this tells nothing of what it has now.
     """
 
-    __slots__ = ("count", "dark", "key", "reason")
+    __slots__ = ("count", "dark", "key", "past", "reason")
 
     def __init__(self, key: Key, reason: str, dark: bool = False) -> None:
         self.key = key
         self.count = 0
         self.reason = reason
         self.dark = dark
+        self.past = False
 
 
 Item: TypeAlias = Market | Lag
@@ -228,20 +231,28 @@ class Mailbox:
             self.broken[key] = Lag(key, "dropped", dark=True)
             self.eager = True
 
-    def leave(self, topic: Topic) -> None:
-        """No more of this topic: what still lies here of it is dropped (`withdrawn`), and no Lagged tells of it."""
+    def leave(self, topics: Sequence[Topic]) -> None:
+        """No more of these: what still lies here of them is dropped (`withdrawn`), and no Lagged tells of it; what was lost before is
+        still told. One look at the box for all of them: who is hung up with a thousand topics shall not hold up the others."""
         self._settle_timeless()
-        key = topic.key
-        gone = len(self.pull(key))
-        if self.hand is not None and self.key(self.hand) == key:
+        keys = {topic.key: topic for topic in topics}
+        gone = len(self.pull(keys))
+        if self.hand is not None and self.key(self.hand) in keys:
             self.hand = None
             gone += 1
         self.dropped += gone
         self._withdrawn += gone
-        self._past += topic.published - self._joined.pop(key)
-        self.broken.pop(key, None)
-        self.lags.pop(key, None)
-        del self.topics[key]
+        if self.others:
+            for item in chain(self.front, self.inbox):
+                if type(item) is Lag and item.key in keys:
+                    item.past = True
+        for key, topic in keys.items():
+            self._past += topic.published - self._joined.pop(key)
+            lag = self.broken.pop(key, None)
+            if lag is not None and lag.dark:
+                self._withdrawn += lag.count
+            self.lags.pop(key, None)
+            del self.topics[key]
 
     def close(self, reason: str) -> None:
         """For good: all data that lie here are dropped. The first reason stays."""
@@ -302,17 +313,20 @@ class Mailbox:
         kind, venue, symbol = lag.key
         return Lagged(venue, symbol, kind, lag.count, lag.reason)
 
-    def pull(self, key: Key | None = None) -> list[Market]:
-        """Take out the data of one topic, or all, but for the hand, from a settled box. The caller says what became of them."""
+    def pull(self, keys: Container[Key] | None = None) -> list[Market]:
+        """Take out the data of some topics, or all, but for the hand, from a settled box. The caller says what became of them."""
         out: list[Market] = []
+        if not self.data() and not self.pending:
+            self.settled = len(self.inbox)
+            return out
         for store in (self.front, self.inbox):
             for _ in range(len(store)):
                 item = store.popleft()
-                if type(item) is Lag or type(item) in OUTSIDE or (key is not None and self.key(item) != key):
+                if type(item) is Lag or type(item) in OUTSIDE or (keys is not None and self.key(item) not in keys):
                     store.append(item)
                 else:
                     out.append(item)
-        for place in [place for place, held in self.pending.items() if key is None or self.key(held.item) == key]:
+        for place in [place for place, held in self.pending.items() if keys is None or self.key(held.item) in keys]:
             out.append(self.pending.pop(place).item)
             self.bars.pop(place, None)
         self.settled = len(self.inbox)

@@ -19,6 +19,8 @@ Next door: `mailbox.py` has the box around these queues.
 from __future__ import annotations
 
 import math
+from collections import deque
+from itertools import islice
 from typing import TypeAlias, cast
 
 from msgspec.structs import replace
@@ -186,7 +188,7 @@ class Fifo(Mode, frozen=True):
         if key[0] != "book_delta" or key in box.broken:
             return 0
         box.broken[key] = lag
-        gone = len(box.pull(key))
+        gone = len(box.pull((key,)))
         box.dropped += gone
         lag.count += gone
         return gone
@@ -276,22 +278,21 @@ class Conflate(Mode, frozen=True):
     def _shed(self, box: Mailbox) -> None:
         """Beside the latest of each topic no more than the bound: the oldest that was released gives way, else the oldest bar."""
         released = box.data()
-        while released + len(box.bars) > box.bound:
-            box.dropped += 1
-            if not released:
-                place = next(iter(box.bars))
-                del box.bars[place]
-                box.lag(box.key(box.pending.pop(place).item), "dropped", box.front).count += 1
-                continue
-            released -= 1
-            at = next(at for at, item in enumerate(box.front) if type(item) not in OUTSIDE)
-            key = box.key(cast("Market", box.front[at]))
-            del box.front[at]
-            if key not in box.lags:
-                lag = box.lag(key, "dropped", box.front)
-                box.front.pop()
-                box.front.insert(at, lag)
-            box.lags[key].count += 1
+        over = released + len(box.bars) - box.bound
+        if over <= 0:
+            return
+        box.dropped += over
+        if old := min(over, released):
+            front, box.front = box.front, deque()
+            for item in front:
+                if old and type(item) not in OUTSIDE:
+                    old -= 1
+                    box.lag(box.key(cast("Market", item)), "dropped", box.front).count += 1
+                else:
+                    box.front.append(item)
+        for place in list(islice(box.bars, max(0, over - released))):
+            del box.bars[place]
+            box.lag(box.key(box.pending.pop(place).item), "dropped", box.front).count += 1
 
 
 def is_older(item: Item, oldest: int) -> bool:

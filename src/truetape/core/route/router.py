@@ -62,13 +62,11 @@ class Topic:
             self.puts.append(box.inbox.append)
 
     def detach(self, box: Mailbox) -> None:
-        """From the next event on this box gets no more."""
-        if self.key in box.topics:
-            box.leave(self)
-            at = self.boxes.index(box)
-            del self.boxes[at], self.puts[at]
-            depths = [box.depth for box in self.boxes]
-            self.depth = 0 if 0 in depths else max(depths, default=0)
+        """From the next event on this box, which has left, gets no more."""
+        at = self.boxes.index(box)
+        del self.boxes[at], self.puts[at]
+        if all(box.depth for box in self.boxes):  # mostly the first says that all levels are wanted
+            self.depth = max((box.depth for box in self.boxes), default=0)
 
     def __repr__(self) -> str:
         return f"Topic({self.kind} {self.venue}:{self.symbol}, published {self.published}, to {len(self.boxes)})"
@@ -163,8 +161,7 @@ class Router:
             if box.waiting and box.ready(now):
                 woken.append(box.woken())
         for box in closed:
-            for topic in list(box.topics.values()):
-                topic.detach(box)
+            self._part(box, list(box.topics.values()))
         return woken
 
     tick = flush
@@ -210,10 +207,10 @@ class Router:
         """
         asked = self._asked.get(box, {})
         gone = [pattern for pattern in dict.fromkeys(patterns) if asked.pop(pattern, self) is None]
-        for topic in list(box.topics.values()):
-            if not any(pattern in asked for pattern in patterns_of(*topic.key)):
-                topic.detach(box)
-                self._stirred[box] = None  # leaving settles the box: a Lag of that may lie in it now
+        left = [topic for topic in box.topics.values() if not any(one in asked for one in patterns_of(*topic.key))]
+        if left:
+            self._part(box, left)
+            self._stirred[box] = None  # leaving settles the box: a Lag of that may lie in it now
         if not asked:
             self._asked.pop(box, None)
         last: list[Pattern] = []
@@ -244,6 +241,12 @@ class Router:
         return {pattern: len(holders) for pattern, holders in self._holders.items()}
 
     # -- inside
+
+    def _part(self, box: Mailbox, topics: Sequence[Topic]) -> None:
+        """This box and these topics have no more to do with each other."""
+        box.leave(topics)
+        for topic in topics:
+            topic.detach(box)
 
     def _touched(self) -> Iterable[Mailbox]:
         """The boxes that something was put in since the last flush, each once, in a fixed order."""

@@ -140,11 +140,16 @@ def _cut(box: Mailbox, want: int) -> tuple[int, int]:
         key = box.key(item)
         lost[key] = lost.get(key, 0) + 1
     freed += _follow(box, lost)
-    _mark(box, lost)  # before what was passed: a Lag among it may stand for losses after these
+    past = [item for item in passed if type(item) is Lag and item.past]
+    rest = [item for item in passed if type(item) is not Lag or not item.past]
     if store is box.inbox:
-        box.front.extend(passed)
+        box.front.extend(past)
+        _mark(box, lost)  # before the rest: a Lag among it may stand for losses after these
+        box.front.extend(rest)
     else:
-        store.extend(passed)
+        store.extendleft(reversed(rest))
+        _mark(box, lost)
+        store.extendleft(reversed(past))
     return sum(lost.values()), freed
 
 
@@ -168,7 +173,7 @@ def _mark(box: Mailbox, lost: dict[Key, int]) -> None:
     """So many of each topic were dropped: a Lag of our own, before all of the topic that still lies here."""
     if not lost:
         return
-    ours = {lag.key: lag for lag in box.front if type(lag) is Lag and lag.reason == "memory"}
+    ours = {lag.key: lag for lag in box.front if type(lag) is Lag and lag.reason == "memory" and not lag.past}
     for key, count in lost.items():
         box.dropped += count
         lag = ours.get(key)

@@ -7,6 +7,7 @@ the topic's own count of published events, so that nothing is kept beside them. 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from itertools import islice
 
 from truetape.core.route.mailbox import Key, Mailbox
@@ -46,9 +47,10 @@ class Tap(Mailbox):
             depths = [box.depth for box in self.topic.boxes]
             self.topic.depth = 0 if 0 in depths else max(depths)
 
-    def leave(self, topic: Topic) -> None:
-        """Forget it."""
-        del self.topics[topic.key]
+    def leave(self, topics: Sequence[Topic]) -> None:
+        """Forget it: a history has one topic."""
+        for topic in topics:
+            del self.topics[topic.key]
         self.inbox.clear()
 
     def settle(self, now: int) -> None:
