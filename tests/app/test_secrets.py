@@ -21,6 +21,7 @@ from websockets.http11 import Request, Response
 
 import truetape
 from tests.app.conftest import ROOT, WITHIN_S, Program, environment, run, truetape_command, write_config
+from trace_room import Collector, about, events
 from truetape.app import secrets
 from truetape.io.store import reader
 
@@ -261,6 +262,46 @@ async def test_no_log_record_and_no_exception_of_a_program_holds_a_key(
     ]
     assert [record for record in caplog.records if record.name == "truetape"], "the library does log"
     assert len(texts) > 6
+    assert sum(text.count(MARK) for text in texts) == 0
+
+
+async def test_spans_hold_no_key_whatever_a_venue_says(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The venue repeats the key in bodies and close frames, and the collector wants a token of its own, which it repeats too."""
+    caplog.set_level(logging.DEBUG)
+    monkeypatch.setenv("TEST_KEY", KEY)
+    monkeypatch.setenv("TEST_TOKEN", f"{MARK}-of-a-collector")
+    with Collector() as collector:
+        async with venue() as server:
+            tree = tree_of(tmp_path, server.url, "env:TEST_KEY")
+            tree["trace"] = {"endpoint": collector.url, "secret": "env:TEST_TOKEN", "batches": 1.0}
+            async with truetape.open(tree) as gateway:
+                await server.until(lambda: server.frames)
+                server.refuse = 502
+                server.close.set()
+                await server.until(lambda: len(server.keys) >= 3)
+                await collector.until(lambda: len(collector.named("connect", outcome="failed")) > 1, "failed attempts")
+                collector.answer = 403
+                await collector.until(lambda: gateway.status()["trace"]["last_error"], "the collector refuses")
+                texts = [json.dumps(gateway.status()), repr(gateway.config)]
+                collector.answer = 200
+                server.refuse = 401
+                await collector.until(lambda: collector.named("reconnect"), "the end of it: the key is refused")
+    assert {headers["authorization"] for _, headers in collector.requests} == {f"Bearer {MARK}-of-a-collector"}
+    first, (outage,) = collector.named("connect")[0], collector.named("reconnect")
+    assert "authenticated" in events(first), "a venue that saw the key and let us in"
+    assert about(first)["truetape.endpoint"].endswith("/v1/realtime")
+    assert about(first)["truetape.said"].startswith("bad_request: closed_by_venue: 4001 key *** expired")
+    assert about(outage)["truetape.outcome"] == "stopped"
+    assert about(outage)["truetape.said"] == "bad_key: refused: HTTP 401: wrong key ***"
+    texts += [body.decode("latin-1") for body in collector.bodies]
+    texts += [
+        record.getMessage() + str(record.exc_info)
+        for record in caplog.records
+        if not record.name.startswith("websockets")
+    ]
+    assert any("traces are not taken" in text and "no entry for Bearer ***" in text for text in texts)
     assert sum(text.count(MARK) for text in texts) == 0
 
 

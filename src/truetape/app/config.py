@@ -16,8 +16,10 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct, field
 
+from truetape.app import config_trace
 from truetape.app.config_serve import ServeConfig
 from truetape.app.config_sinks import SinkConfig, problem
+from truetape.app.config_trace import TraceConfig
 from truetape.core.feed.session import Timing
 
 Seconds = Annotated[float, Meta(ge=0, le=86_400)]
@@ -121,6 +123,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     memory: MemoryConfig = field(default_factory=MemoryConfig)
     serve: ServeConfig | None = None
     sinks: list[SinkConfig] = []
+    trace: TraceConfig | None = None
     log: LogConfig = field(default_factory=LogConfig)
     seed: int = 0
     loop_lag_ms: Annotated[float, Meta(ge=1, le=60_000)] = 100.0
@@ -196,7 +199,7 @@ def _table(at: str) -> type[Struct]:
     """The table that an error is about, by its path."""
     kinds: dict[str, type[Struct]] = {
         "feeds": FeedConfig, "journal": JournalConfig, "control": ControlConfig, "memory": MemoryConfig,
-        "serve": ServeConfig, "sinks": SinkConfig,
+        "serve": ServeConfig, "sinks": SinkConfig, "trace": TraceConfig, "log": LogConfig,
     }  # fmt: skip
     return next((kind for name, kind in kinds.items() if f"$.{name}" in at), Config)
 
@@ -209,6 +212,8 @@ def _checked(config: Config, where: str) -> Config:
         )
     if why := problem(config.sinks):
         raise ConfigError(f"{where}: $.sinks{why}")
+    if why := config_trace.problem(config.trace):
+        raise ConfigError(f"{where}: $.trace{why}")
     feeds: list[FeedConfig] = []
     seen: set[str] = set()
     for i, feed in enumerate(config.feeds):

@@ -30,6 +30,7 @@ from truetape.app.sinks import Sinks
 from truetape.app.status import status
 from truetape.app.subscription import Closed, Subscription
 from truetape.app.symbols import fetch_lists, resolve_all
+from truetape.app.tracing import Tracing
 from truetape.app.view import BookView, NotLive
 from truetape.app.wants import Asked, Wants
 from truetape.core.feed.health import Stream
@@ -68,6 +69,7 @@ class Gateway:
         self.journal: Journal | None = None
         self.service: Service | None = None
         self.sinks = Sinks(self, config.sinks)
+        self.tracing: Tracing | None = None
         self.boxes: dict[Mailbox, list[Asked]] = {}
         self.departed = Departed()
         self.hours = MarketHours(self)
@@ -126,9 +128,16 @@ class Gateway:
         self._refuse_missing_secrets()
         await self._instruments()
         self._open.callback(self._hang_up)  # last of all: how it is can be asked to the end
+        if self.config.trace is not None:
+            self.tracing = Tracing(self, self.config.trace)
+            self._open.push_async_callback(self.tracing.sent)
         if self.config.journal is not None:
             self._record(self.config.journal)
-        self.driver = Driver(self.pump, self._how, recorder=self.journal, redact=secrets.redact, log=_log)
+        seen = None
+        if self.tracing is not None:
+            seen = self.tracing.seen
+            self._open.callback(self.tracing.end)
+        self.driver = Driver(self.pump, self._how, recorder=self.journal, redact=secrets.redact, log=_log, seen=seen)
         self.wants = Wants(self.feeds, self.pump, self.driver.command)
         if self.config.control is not None:
             control = ControlServer(Path(self.config.control.socket), self.answer)
@@ -137,6 +146,8 @@ class Gateway:
         if self.config.serve is not None:
             self.service = Service(self, self.config.serve, f"{self.started:x}")
             await self.service.start()
+            if self.tracing is not None:
+                self.tracing.watch(self.service.hall)
             self._open.push_async_callback(self.service.close)
         calm.begin()
         self._open.callback(calm.end)
@@ -208,6 +219,7 @@ class Gateway:
             ),
             checkpoint=lambda: checkpoint.save(self.pump), clock=clock, flush_ms=round(how.flush_ms), segment_bytes=how.segment_bytes,
             retain_bytes=how.retain_bytes, backlog_bytes=how.backlog_bytes,
+            wrote=self.tracing.committed if self.tracing is not None else None,
         )  # fmt: skip
         self._open.push_async_callback(self._seal, self.journal)
         self._commit(self.journal, how.flush_ms / 1000)

@@ -44,6 +44,7 @@ def status(gateway: Gateway, *, subscriptions: bool = True) -> dict[str, Any]:
             for box in gateway.boxes
         ],
         "sinks": gateway.sinks.report(),
+        "trace": gateway.tracing.report() if gateway.tracing is not None else None,
         "journal": msgspec.to_builtins(gateway.journal.status()) if gateway.journal is not None else None,
         **gateway.pulse.report(),
         "markets": gateway.hours.report(),

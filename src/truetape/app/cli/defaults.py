@@ -9,6 +9,7 @@ import msgspec
 from truetape.app.config import PROFILES, ControlConfig, FeedConfig, JournalConfig, LogConfig, MemoryConfig
 from truetape.app.config_serve import LimitsConfig, ServeConfig
 from truetape.app.config_sinks import SinkConfig
+from truetape.app.config_trace import TraceConfig
 from truetape.core.feed.session import Timing
 
 MEANING = {
@@ -103,6 +104,11 @@ MEANING = {
     "in_flight_bytes": "written to the bus and not confirmed",
     "confirm_s": "a bus that confirms nothing for so long is dialed anew",
     "SinkConfig.backoff_max_s": "the longest wait before the next dial; begins at 0.25 s",
+    "endpoint": "an OTLP/HTTP collector, /v1/traces is added; empty: as OTEL_EXPORTER_OTLP_ENDPOINT, else http://localhost:4318",
+    "TraceConfig.secret": "a reference, sent to it as a bearer token; OTEL_EXPORTER_OTLP_HEADERS is heeded too",
+    "service": "service.name of the spans; OTEL_RESOURCE_ATTRIBUTES adds more",
+    "batches": "share of the tape's group commits and of the clients' turns that are traced; connections all are",
+    "within_s": "a request that the collector does not answer by then has failed",
     "authenticate_within_s": "a client without a token by then is sent away",
 }
 EXAMPLES = {
@@ -148,6 +154,11 @@ def config(defaults: bool) -> int:
     _table(
         "# [[sinks]]                                 # any number of them; none: nothing is published to a bus",
         SinkConfig,
+        live=(),
+    )
+    _table(
+        "# [trace]                                   # leave the table out: no OpenTelemetry spans; see docs/tracing.md",
+        TraceConfig,
         live=(),
     )
     return 0

@@ -16,6 +16,7 @@ from truetape.app.live import Gateway, open_gateway
 from truetape.app.reload import reload
 from truetape.app.sinks import make_bus
 from truetape.app.symbols import resolve_all
+from truetape.app.tracing import make_tracer
 from truetape.core.feed.plan import counted
 from truetape.core.feed.second import lines
 from truetape.io.clock import now as clock
@@ -106,6 +107,8 @@ def check(path: Path, as_json: bool) -> int:
             )
     for number, sink in enumerate(config.sinks):
         make_bus(f"sinks[{number}]", sink)
+    if config.trace is not None:
+        make_tracer(config.trace)
     if as_json:
         print(msgspec.json.encode({"ok": True, "connections": rows}).decode())
     else:

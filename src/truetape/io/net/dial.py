@@ -56,12 +56,16 @@ class Failed(Exception):
         self.said = said
 
 
-async def dial(listener: WSListener, url: str, how: Dialing) -> WSTransport:
-    """Connect `listener` to `url`; it hears `on_ws_connected` before this returns. Raises Failed, and leaves nothing open then."""
+async def dial(listener: WSListener, url: str, how: Dialing, reached: Callable[[], None] = lambda: None) -> WSTransport:
+    """Connect `listener` to `url`; it hears `on_ws_connected` before this returns. Raises Failed, and leaves nothing open then.
+
+    `reached` is told when TCP stands, with a proxy as far as that.
+    """
     held: list[socket.socket] = []
 
     async def reach(where: Any) -> socket.socket:
         held.append(await _reach(where.host, where.port, how.dial_s))
+        reached()
         return held[-1]
 
     made = None

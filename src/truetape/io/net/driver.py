@@ -23,7 +23,7 @@ from truetape.io.clock import now as clock
 from truetape.io.net.dial import Dialing, Failed, dial
 from truetape.io.net.http import Getter
 from truetape.io.net.line import Line
-from truetape.io.net.pins import days_left
+from truetape.io.net.pins import days_left, tls_version
 from truetape.model import record
 from truetape.model.effect import Close, Effect, Fetch, Open, Ping, Send
 
@@ -56,6 +56,7 @@ class Driver:
         recorder: Recorder | None = None,
         redact: Callable[[str], str] = str,
         log: Callable[..., None] | None = None,
+        seen: Callable[..., None] | None = None,
         keeper: Keeper = KEEPER,
     ) -> None:
         self.pump = pump
@@ -65,6 +66,9 @@ class Driver:
         self.keeper = keeper
         self.redact = redact
         self.log = log if log is not None else _nowhere
+        self.seen = (
+            seen if seen is not None else _nowhere
+        )  # (step, source, now): each step of a connection, never a message
         self.stages = Stages()
         self.unsampled = SAMPLE_EVERY  # reads until the next that is measured
         self.wakers: dict[Mailbox, Callable[[], None]] = {}
@@ -177,6 +181,7 @@ class Driver:
         self.append((record.OPENED, line.source, now, shown), 96)
         self._after(self.pump.opened(line.source, now), now)
         self.log("connected", source=line.source)
+        self.seen("open", line.source, now, tls=tls_version(line.transport))
 
     def gone(self, line: Line, reason: str, code: int = 0, said: str = "", *, abort: bool = False) -> None:
         """A connection ended; said once, whoever noticed first."""
@@ -195,6 +200,7 @@ class Driver:
         self.append((record.LOST, source, now, reason, code, retry_after_s, said), 96 + len(said))
         self._after(self.pump.lost(source, reason, now, code, retry_after_s, said), now)
         self.log("connection lost", source=source, reason=reason)
+        self.seen("lost", source, now)
 
     def ponged(self, line: Line, rtt: int) -> None:
         """A pong for our ping of `rtt` ns ago; -1 where it does not say which."""
@@ -278,6 +284,7 @@ class Driver:
                 case Ping():
                     self._ping(effect)
                 case Open():
+                    self.seen("dial", effect.source, clock())
                     how = self.dialing(effect.source)
                     line = Line(self, effect.source, how)
                     self._spawn(self._dial(line, effect.url, how), line)
@@ -331,7 +338,7 @@ class Driver:
         try:
             if how.secret is not None:
                 url = url.replace("{secret}", quote(how.secret(), safe=""))
-            transport = await dial(line, url, how)
+            transport = await dial(line, url, how, lambda: self.seen("tcp", line.source, clock()))
             self._look_at_certificate(line.source, transport)
         except LookupError as error:
             self._no_line(line, Failed(f"dial_failed: {error}"))

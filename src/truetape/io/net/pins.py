@@ -82,6 +82,12 @@ def days_left(tls: Any, now_s: float) -> float | None:
     return (ssl.cert_time_to_seconds(str(certificate["notAfter"])) - now_s) / DAY_S
 
 
+def tls_version(transport: Any) -> str:
+    """Of a picows transport: `TLSv1.3`, or empty without TLS."""
+    found = transport.underlying_transport.get_extra_info("ssl_object") if transport is not None else None
+    return str(found.version() or "") if found is not None else ""
+
+
 def _key(certificate: bytes) -> bytes:
     """SubjectPublicKeyInfo, whole: Certificate -> TBSCertificate -> after version, serial, algorithm, issuer, validity, subject."""
     body, _ = _inside(certificate, 0)

@@ -9,12 +9,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 from truetape.core.serve.frames import Frames
 from truetape.io.clock import now as clock
 from truetape.io.serve.client import Client
 
 BEAT_S = 0.25
+
+
+class Turn(NamedTuple):
+    """One turn that was sampled: ns, clients whose turn it was, messages and bytes that they were sent."""
+
+    began: int
+    ended: int
+    clients: int
+    messages: int
+    size: int
 
 
 class Hall:
@@ -30,6 +41,7 @@ class Hall:
         self._soon: asyncio.Handle | None = None
         self._pulse: asyncio.TimerHandle | None = None
         self.on_beat: Callable[[int], None] = lambda _now: None
+        self._go: Callable[[], None] = self._turn  # what a turn is: `sample` puts another in its place
 
     def start(self) -> None:
         """Begin to watch."""
@@ -42,6 +54,22 @@ class Hall:
                 timer.cancel()
         self._pulse = self._soon = None
 
+    def sample(self, chosen: Callable[[], bool], told: Callable[[Turn], None]) -> None:
+        """Tell of those turns that `chosen` picks. Without this, nothing is asked at a turn."""
+        self._go = partial(self._sampled, chosen, told)
+
+    def _sampled(self, chosen: Callable[[], bool], told: Callable[[Turn], None]) -> None:
+        if not chosen():
+            self._turn()
+            return
+        clients = list(self._ready)
+        messages, size = sum(client.messages_out for client in clients), sum(client.bytes_out for client in clients)
+        began = clock()
+        self._turn()
+        ended = clock()
+        messages = sum(client.messages_out for client in clients) - messages
+        told(Turn(began, ended, len(clients), messages, sum(client.bytes_out for client in clients) - size))
+
     def waker(self, client: Client, id_: int) -> Callable[[], None]:
         """What the driver calls when this box has something."""
         return partial(self._wake, client, id_)
@@ -51,14 +79,14 @@ class Hall:
         self._ready[client] = None
         if self._soon is None:
             loop = asyncio.get_running_loop()
-            self._soon = loop.call_later(self.window_s, self._turn) if self.window_s else loop.call_soon(self._turn)
+            self._soon = loop.call_later(self.window_s, self._go) if self.window_s else loop.call_soon(self._go)
 
     def ready(self, client: Client) -> None:
         """Its pipe has room again, or it has just subscribed."""
         client.boxes_dirty.update(dict.fromkeys(client.peer.boxes))
         self._ready[client] = None
         if self._soon is None:
-            self._soon = asyncio.get_running_loop().call_soon(self._turn)
+            self._soon = asyncio.get_running_loop().call_soon(self._go)
 
     def _turn(self) -> None:
         self._soon = None
@@ -74,7 +102,7 @@ class Hall:
         if again:
             self._ready.update(dict.fromkeys(again))
             if self._soon is None:
-                self._soon = asyncio.get_running_loop().call_soon(self._turn)
+                self._soon = asyncio.get_running_loop().call_soon(self._go)
 
     def _beat(self) -> None:
         self._pulse = asyncio.get_running_loop().call_later(BEAT_S, self._beat)

@@ -22,7 +22,7 @@ from truetape.io.store.archive import Archive
 from truetape.io.store.recover import lock, recover
 from truetape.io.store.segment import JournalError
 from truetape.io.store.tape import Entry
-from truetape.io.store.writer import Batch, Begin, Origin, Writer
+from truetape.io.store.writer import Batch, Begin, Commit, Origin, Writer
 
 __all__ = ["Entry", "Journal", "JournalError", "JournalStatus", "Origin"]
 
@@ -64,7 +64,8 @@ class Journal:
 
     `checkpoint` gives the pump's state as it is after every record appended so far. It is not asked for the first segment,
     which has an empty state: nothing has happened in this process yet. `clock` is our time in ns; the writer's thread calls
-    it too. `flush_ms` is for whoever calls `commit`. `retain_bytes` 0 keeps everything.
+    it too. `flush_ms` is for whoever calls `commit`. `retain_bytes` 0 keeps everything. `wrote` hears of each batch, in the
+    writer's thread, and must not raise.
     """
 
     __slots__ = (
@@ -98,6 +99,7 @@ class Journal:
         segment_bytes: int = 256 << 20,
         retain_bytes: int = 0,
         backlog_bytes: int = 64 << 20,
+        wrote: Callable[[Commit], None] | None = None,
     ) -> None:
         self.path = os.fspath(dir)
         self.flush_ms = flush_ms
@@ -113,7 +115,7 @@ class Journal:
             raise
         self.repaired_tail = found.repaired
         archive = Archive(self.path, retain_bytes, found.closed)
-        self._writer = Writer(self.path, header, found, archive, clock)
+        self._writer = Writer(self.path, header, found, archive, clock, wrote)
         self._batch: list[Entry] = []
         self._size = 0
         self._numbered = found.next

@@ -79,16 +79,29 @@ class Origin(Struct, frozen=True, kw_only=True):
     seed: int = 0
 
 
+class Commit(NamedTuple):
+    """A batch that is durable: when it was taken up and when it was done, ns, what of that the disk took, and what it was."""
+
+    began: int
+    ended: int
+    sync_ns: int
+    first: int
+    records: int
+    size: int
+
+
 class Writer:
-    """The writing end of a journal, driven by `journal.Journal` alone."""
+    """The writing end of a journal, driven by `journal.Journal` alone. `wrote`, if there is one, hears of each batch, in this thread."""
 
     def __init__(
-        self, directory: str, origin: Origin, found: Recovered, archive: Archive, clock: Callable[[], int]
-    ) -> None:
+        self, directory: str, origin: Origin, found: Recovered, archive: Archive, clock: Callable[[], int],
+        wrote: Callable[[Commit], None] | None = None,
+    ) -> None:  # fmt: skip
         self._directory = directory
         self._origin = origin
         self._clock = clock
         self.archive = archive
+        self._wrote = wrote
         self._journal = int.from_bytes(os.urandom(8), "little") if found.journal is None else found.journal
         self._flags = REPAIRED if found.repaired else 0
         self._tape: Tape | None = None
@@ -178,12 +191,15 @@ class Writer:
         tape = self._tape
         assert tape is not None, "without a failure there is an open segment"
         assert batch.first == self.flushed + 1, "whatever was dropped before this batch was followed by a Begin"
-        spoiled = tape.spoiled
+        spoiled, length = tape.spoiled, tape.length
         tape.write(batch.records, batch.first)
         self.syncs_ms.append(tape.sync_ns / 1e6)
         self.bytes = tape.length
         self.flushed += len(batch.records)
         self._count(tape.spoiled - spoiled)
+        if self._wrote is not None:
+            size, records = tape.length - length, len(batch.records)
+            self._wrote(Commit(self.busy_since, self._clock(), tape.sync_ns, batch.first, records, size))
         self.archive.retain(tape.length)
 
     def _begin(self, order: Begin) -> None:
