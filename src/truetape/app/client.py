@@ -19,6 +19,7 @@ from typing import Literal, Self, TypeVar
 
 import uvloop
 
+from truetape.app import notebook
 from truetape.app.hub import ClientError, Hub, Token, where_of
 from truetape.app.remote import ClientSubscription
 from truetape.core.feed.backoff import Jitter
@@ -27,6 +28,7 @@ from truetape.core.route.modes import drop_oldest
 from truetape.core.serve.frames import Encoding
 from truetape.core.serve.intake import Intake
 from truetape.core.serve.reader import State, Timing
+from truetape.model.event import Ledger
 from truetape.model.wire import Subscribe
 
 T = TypeVar("T")
@@ -129,6 +131,17 @@ class Client:
 
     def __repr__(self) -> str:
         return f"<truetape client of {self._shown}: {self.state if self._hub is not None else 'not open'}>"
+
+    def _repr_html_(self) -> str:
+        """For a notebook: every subscription with its ledger."""
+        state = self.state if self._hub is not None else "not open"
+        caption = f"truetape client of {self._shown}: {state}, {self.reconnects} reconnects"
+        rows: list[tuple[str, str, int, Ledger]] = []
+        for uplink in list(self._hub.uplinks) if self._hub is not None else []:
+            if (intake := uplink.intake) is not None:
+                with uplink.lock:
+                    rows.append((intake.box.name, uplink.reader.state, uplink.reader.reconnects, intake.ledger))
+        return notebook.of_subscriptions(caption, rows)
 
 
 class _Thread:

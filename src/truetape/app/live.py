@@ -24,6 +24,7 @@ from truetape.app.dialing import dialing
 from truetape.app.header import encode_feeds
 from truetape.app.hours import MarketHours
 from truetape.app.keys import Keys
+from truetape.app.notebook import StatusTree
 from truetape.app.pulse import Pulse
 from truetape.app.serve import Service
 from truetape.app.sinks import Sinks
@@ -330,9 +331,13 @@ class Gateway:
             return False
         return True
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> StatusTree:
         """What `truetape status` shows."""
-        return status(self)
+        return StatusTree(status(self))
+
+    def _repr_html_(self) -> str:
+        """For a notebook: how every subscription is."""
+        return self.status()._repr_html_()
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """A question on the control socket."""

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from typing import Any, Self
 
+from truetape.app import notebook
 from truetape.app.hub import ClientError, Hub, error_of
 from truetape.app.subscription import BATCH, Closed
 from truetape.app.tables import Events
@@ -188,6 +189,13 @@ class ClientSubscription:
 
     def __repr__(self) -> str:
         return f"<truetape subscription of {self.name}: {self.closed or self.state}>"
+
+    def _repr_html_(self) -> str:
+        """For a notebook: its state and ledger, and the last events where they are kept."""
+        caption = f"truetape subscription{f': {self.closed}' if self.closed else ''}"
+        rows = [(self.name, "closed" if self.closed else self.state, self.reconnects, self.ledger)]
+        kept = self.last()
+        return notebook.of_subscriptions(caption, rows) + (notebook.of_events(kept) if kept else "")
 
     def __del__(self) -> None:
         uplink = getattr(self, "_uplink", None)

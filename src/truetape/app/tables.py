@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from truetape.app import notebook
 from truetape.model.event import KINDS, Book, Market
 
 TIMES = ("ts", "recv", "first_ts", "last_ts", "start", "from_ts", "to_ts", "since")
@@ -25,6 +26,10 @@ class Events(list[Market]):
     Each method gives the table of one kind, or without one a dict of all that are here. A book's sides are lists of equal length:
     `bid_prices`, `bid_sizes`, `ask_prices`, `ask_sizes`, best first in a whole book.
     """
+
+    def _repr_html_(self) -> str:
+        """The last of them, for a notebook."""
+        return notebook.of_events(self)
 
     def to_arrow(self, kind: str = "") -> Any:
         """pyarrow tables. Raises ImportError naming what to install, ValueError for an unknown kind."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from html import escape
 from typing import Any
 
+from truetape.app import notebook
 from truetape.app.secrets import redact
 from truetape.core.book import metrics
 from truetape.core.feed.health import Stream
@@ -125,14 +125,10 @@ class BookView:
         return f"<book {name} {self.state} ({self.evidence}) {bids[0] if bids else None} | {asks[0] if asks else None}>"
 
     def _repr_html_(self) -> str:
-        """A small ladder for a notebook."""
-        name = escape(f"{self._stream.venue}:{self._stream.symbol} {self.state} {self.reason}")
-        bids, asks = self._sync.book.bids(5), self._sync.book.asks(5)
-        rows = "".join(f"<tr><td></td><td>{p:g}</td><td>{s:g}</td></tr>" for p, s in reversed(asks))
-        rows += "".join(f"<tr><td>{s:g}</td><td>{p:g}</td><td></td></tr>" for p, s in bids)
-        return (
-            f"<table><caption>{name}</caption><tr><th>bid size</th><th>price</th><th>ask size</th></tr>{rows}</table>"
-        )
+        """A small ladder for a notebook; without prices where they cannot be believed."""
+        name = f"{self._stream.venue}:{self._stream.symbol} {self.state} ({self.evidence}) {self.reason}"
+        shown = self._stale_ok or self._stream.readable
+        return notebook.ladder(name, *(self._levels(5) if shown else ([], [])))
 
 
 def told(find: Callable[[str], Stream], request: dict[str, Any]) -> dict[str, Any]:
