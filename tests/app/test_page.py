@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -221,6 +222,23 @@ def test_the_keyboard_reaches_a_symbol(stage: Stage, child: Child, visitor: Visi
     visitor.page.keyboard.press("/")
     assert visitor.page.evaluate("() => document.activeElement.id") == "symbol"
     assert visitor.page.evaluate("() => location.hash") == f"#{min(stage.ids)}".replace(":", "%3A")
+
+
+def test_on_a_narrow_screen_every_part_has_the_whole_width_and_its_own_height(child: Child, visitor: Visitor) -> None:
+    visitor.page.set_viewport_size({"width": 390, "height": 844})
+    visitor.visit(child.origin)
+    visitor.live()
+    boxes = visitor.page.evaluate(
+        "() => [...document.querySelectorAll('main > section')].map((part) => part.getBoundingClientRect())"
+        ".map((box) => [box.left, box.right, box.top, box.bottom])"
+    )
+    assert len(boxes) == 7
+    assert all(right - left > 350 and right <= 390 for left, right, _, _ in boxes), boxes
+    assert all(above[3] <= below[2] for above, below in pairwise(boxes)), boxes
+    figures = visitor.page.evaluate(
+        "() => [...document.querySelectorAll('#figures dd')].every((one) => one.scrollWidth <= one.clientWidth)"
+    )
+    assert figures, "the figures run into each other"
 
 
 def test_light_and_dark_are_what_the_system_prefers_until_the_switch_says_otherwise(
