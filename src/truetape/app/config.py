@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Meta, Struct, field
 
 from truetape.app import config_trace
-from truetape.app.config_serve import ServeConfig
+from truetape.app.config_serve import KeyConfig, LimitsConfig, ServeConfig, TlsConfig
 from truetape.app.config_sinks import SinkConfig, problem
 from truetape.app.config_trace import TraceConfig
 from truetape.core.feed.session import Timing
@@ -183,13 +183,14 @@ def _words(at: str) -> str:
     """What the key at this path may say, where it takes one of a few words."""
     kind = msgspec.inspect.type_info(_table(at))
     assert isinstance(kind, msgspec.inspect.StructType)
-    key = at.strip("`").rpartition(".")[2]
+    key = at.strip("`").rpartition(".")[2].partition("[")[0]
     types = [field.type for field in kind.fields if field.encode_name == key]
     types = [
         inner
         for outer in types
         for inner in (outer.types if isinstance(outer, msgspec.inspect.UnionType) else (outer,))
     ]
+    types += [one.item_type for one in types if isinstance(one, msgspec.inspect.ListType)]
     words = [repr(word) for one in types if isinstance(one, msgspec.inspect.LiteralType) for word in one.values]
     numbers = ["a number"] * any(isinstance(one, msgspec.inspect.FloatType) for one in types)
     return " or ".join([*numbers, *words])
@@ -199,7 +200,8 @@ def _table(at: str) -> type[Struct]:
     """The table that an error is about, by its path."""
     kinds: dict[str, type[Struct]] = {
         "feeds": FeedConfig, "journal": JournalConfig, "control": ControlConfig, "memory": MemoryConfig,
-        "serve": ServeConfig, "sinks": SinkConfig, "trace": TraceConfig, "log": LogConfig,
+        "serve.limits": LimitsConfig, "serve.keys": KeyConfig, "serve.tls": TlsConfig, "serve": ServeConfig, "sinks": SinkConfig,
+        "trace": TraceConfig, "log": LogConfig,
     }  # fmt: skip
     return next((kind for name, kind in kinds.items() if f"$.{name}" in at), Config)
 
