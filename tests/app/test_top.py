@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from tests.app.child import Child, until
+from tests.app.child import Child, free_port, until
 from truetape.app.cli.top import Remote, compare, keys, press
 from truetape.app.cli.top_screen import View, frame
 from truetape.app.config import ConfigError
@@ -156,6 +156,16 @@ def test_without_a_gateway_or_a_terminal_it_does_not_hang(child: Child, tmp_path
     none = subprocess.run([*command, "nowhere.sock"], cwd=tmp_path, capture_output=True, text=True, timeout=30)
     assert none.returncode == 1
     assert "no gateway answers there" in none.stderr
+    away = subprocess.run(
+        [*command[:-1], "--url", f"http://127.0.0.1:{free_port()}"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert away.returncode == 1
+    assert away.stderr.startswith("truetape: no gateway at ws://127.0.0.1:")
+    assert "Traceback" not in away.stderr
     once = subprocess.run([*command, "c.sock"], cwd=tmp_path, capture_output=True, text=True, timeout=30)
     assert once.returncode == 0
     assert "kraken-1" in once.stdout
@@ -206,3 +216,5 @@ def test_what_happened_between_two_looks_is_an_event() -> None:
 def test_an_address_that_is_none_is_refused_with_what_was_expected() -> None:
     with pytest.raises(ConfigError, match="expected ws://host:port"):
         Remote("localhost:8787", "")
+    with pytest.raises(ConfigError, match=r"ca_file nowhere\.pem: expected certificates in PEM"):
+        Remote("wss://localhost:8787", "", Path("nowhere.pem"))

@@ -17,9 +17,10 @@ def top(
         str,
         typer.Option(help="of role ops or admin, where one is asked for; better env:NAME or file:/path than its text"),
     ] = "",
+    ca_file: Annotated[Path | None, typer.Option(help="with wss: believe these certificates (PEM)")] = None,
     seconds: Annotated[float, typer.Option(min=0, help="end by itself after so many seconds")] = 0,
 ) -> None:
     """Watch a running gateway: health, a book, connections, clients, events; the web page in a terminal."""
     from truetape.app.cli import top as room
 
-    raise typer.Exit(room.top(url, socket, token, seconds))
+    raise typer.Exit(room.top(url, socket, token, ca_file, seconds))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import ssl
 import sys
 import termios
 import time
@@ -84,7 +85,7 @@ class Local:
 class Remote:
     """A gateway elsewhere: its GETs for the figures, its stream for the book under the cursor."""
 
-    def __init__(self, url: str, token: str) -> None:
+    def __init__(self, url: str, token: str, ca_file: Path | None = None) -> None:
         scheme, _, rest = url.partition("://")
         if scheme not in ("ws", "wss", "http", "https") or not rest:
             raise ConfigError(f"--url: expected ws://host:port, wss://, http:// or https://, found {url!r}")
@@ -93,13 +94,20 @@ class Remote:
         self._http = f"http{'s' if secure else ''}://{host}"
         self._ws = f"ws{'s' if secure else ''}://{host}"
         self._token = token
-        self._client = truetape.client(self._ws, token=token or None)
+        try:
+            self._client = truetape.client(self._ws, token=token or None, ca_file=ca_file)
+            self._ssl = ssl.create_default_context(cafile=ca_file) if secure else None
+        except (ValueError, OSError) as error:
+            raise ConfigError(f"--ca-file: {error}") from None
         self._books: ClientSubscription | None = None
         self._book: Book | None = None
         self._name = ""
 
     async def __aenter__(self) -> Source:
-        await self._client.__aenter__()
+        try:
+            await self._client.__aenter__()
+        except ClientError as error:
+            raise ControlError(str(error)) from None
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -141,7 +149,7 @@ class Remote:
         if self._token:
             request.add_header("Authorization", f"Bearer {self._token}")
         try:
-            with urllib.request.urlopen(request, timeout=5) as answer:
+            with urllib.request.urlopen(request, timeout=5, context=self._ssl) as answer:
                 return msgspec.json.decode(answer.read())
         except urllib.error.HTTPError as error:
             raise ControlError(
@@ -290,9 +298,9 @@ class Screen:
         self.end(self.code)
 
 
-def top(url: str, socket: Path, token: str, seconds: float) -> int:
+def top(url: str, socket: Path, token: str, ca_file: Path | None, seconds: float) -> int:
     """Until `q` or SIGTERM (0), Ctrl-C (130) or the given time (0); without a terminal one look. Raises ControlError, ConfigError."""
     if token.startswith(("env:", "file:")):
         token = secrets.Secret(token).reveal()
-    source: Source = Remote(url, token) if url else Local(socket)
+    source: Source = Remote(url, token, ca_file) if url else Local(socket)
     return asyncio.run(_watch(source, seconds))
