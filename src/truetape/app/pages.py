@@ -48,7 +48,7 @@ class Pages:
         return webpage.serve(request, tls=self.service.how.tls is not None)
 
     def readyz(self, _request: Request) -> Answer:
-        """Ready: not draining, and every book is LIVE or QUIET."""
+        """Ready: not draining, no book waits to become whole, and where there are books one can be used."""
         waiting = self.service.waiting_for()
         if waiting is None:
             return Answer(200, b"ready\n", TEXT)

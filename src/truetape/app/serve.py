@@ -177,12 +177,14 @@ class Service:
             self._server.close()
 
     def waiting_for(self) -> str | None:
-        """Why it is not ready; None where it is: not draining, and every book is LIVE or QUIET."""
+        """Why it is not ready; None where it is: not draining, no book waits to become whole, and where there are books one can be used."""
         if self.draining:
             return "draining"
         links = self.gateway.pump.links.values()
         streams = [stream for link in links for stream in link.book_streams()]
-        waiting = [f"{s.venue}:{s.symbol} {s.state}" for s in streams if s.state in ("SYNCING", "RESYNC", "GAP")]
+        useful = not streams or any(s.state in ("LIVE", "QUIET") for s in streams)
+        late = [s for s in streams if not useful or s.state in ("SYNCING", "RESYNC", "GAP")]
+        waiting = [f"{s.venue}:{s.symbol} {s.state}" for s in late]
         return "waiting for " + ", ".join(waiting[:10]) if waiting else None
 
     def _beat(self, now: int) -> None:
