@@ -375,7 +375,9 @@ def test_a_refused_token_is_tried_again_only_where_it_has_changed() -> None:
     reader.message(encode(Bye(4502, "expired", "the token has expired"), "json"), T)
     assert reader.lost(4502, "", T) == []
     assert reader.token_for_dial("new") == []
-    assert isinstance(reader.token_for_dial("old")[1], Ended)
+    end = reader.token_for_dial("old")[1]
+    assert isinstance(end, Ended)
+    assert (end.code, end.reason) == (4502, "expired"), "what the gateway said, not only that it refused"
     assert "old" not in str(reader.end)
 
 

@@ -20,6 +20,7 @@ from truetape.io.serve.tokens import BadKey, Keyring, Revoked
 SECOND = 1_000_000_000
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 TTL_MAX_S = 366 * 86_400
+NAME_MAX = 100
 
 
 def _keys(config: Path) -> tuple[ServeConfig, Keyring]:
@@ -44,6 +45,10 @@ def issue(config: Path, name: str, role: str, allow: list[str], life: str, key: 
     """Print a token on stdout, and what it grants on stderr."""
     if role not in ROLES:
         raise ConfigError(f"--role: expected one of {', '.join(ROLES)}, found {role[:40]!r}")
+    if not name.strip() or not name.isprintable() or len(name) > NAME_MAX:
+        raise ConfigError(
+            f"expected a name of 1 to {NAME_MAX} printable characters (logs, /clients and limits show it), found {name[:40]!r}"
+        )
     known: Role = role
     _, keys = _keys(config)
     now = wall_ns()

@@ -93,6 +93,7 @@ class Reader:
         self._renewable = renewable
         self._token = ""
         self._must_differ = False
+        self._refusal = (4501, "bad_token", "")  # what the last token met with
         self._backoff = Backoff(timing.backoff_first_s, timing.backoff_max_s, timing.jitter, random)
         self._bye: Bye | None = None
         self._since = self._heard = self._pinged = self._refreshed = self._renew_at = self._live_at = 0
@@ -183,6 +184,7 @@ class Reader:
         self.why = f"{code} {reason}: {why}"
         if reason in RENEWABLE and self._renewable and not self._must_differ:
             self._must_differ = True  # there may be another token by now: one try, if there is
+            self._refusal = (code, reason, why)
             return self._later(0.0, now)
         if not come_back(code):
             return self._end(code, reason, why)
@@ -200,7 +202,8 @@ class Reader:
     def token_for_dial(self, token: str) -> list[Effect]:
         """Read just before a dial: where the last one was refused, the same again is the end."""
         if self._must_differ and token == self._token:
-            return self._end(4501, "bad_token", f"{self.why}; the token has not changed since")
+            code, reason, why = self._refusal
+            return self._end(code, reason, f"{why}; the token has not changed since")
         return []
 
     # -- time -----------------------------------------------------------------------------------------------------------
