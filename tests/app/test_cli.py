@@ -20,6 +20,7 @@ import pytest
 
 import truetape
 from tests.app.conftest import (
+    ROOT,
     WITHIN_S,
     Program,
     Simulator,
@@ -565,9 +566,16 @@ def fds(pid: int) -> list[str]:
 # -- the demo
 
 
-def test_the_demo_s_figures_are_those_of_the_contract() -> None:
-    done = run("demo", "--seconds", 5, "--json")
+def test_the_demo_s_figures_are_those_of_the_contract_and_nothing_is_warned_of(tmp_path: Path) -> None:
+    """As for a first-time user: without the extras, the market hours' among them."""
+    missing = tmp_path / "exchange_calendars.py"
+    missing.write_text(
+        "raise ModuleNotFoundError(\"No module named 'exchange_calendars'\", name='exchange_calendars')\n"
+    )
+    env = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT / 'src'}"}
+    done = run("demo", "--seconds", 5, "--json", env=env)
     assert done.returncode == 0, done.stderr
+    assert "warn" not in done.stderr
     figures = last_json(done.stdout)
     keys = "seconds events events_per_s p50_ms p99_ms gaps reconnects books_live books ledger_balanced rss_mb"
     assert list(figures) == keys.split()

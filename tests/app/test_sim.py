@@ -226,6 +226,9 @@ def test_the_printed_config_loads(venue: str, tmp_path: Path) -> None:
     assert feed["symbols"] == (["BTC-USDT", "AAPL.US"] if venue == "tickdb" else ["BTC-USDT", "ETH-USDT"])
     (tmp_path / "gateway.toml").write_text(done.stdout)
     assert load(tmp_path / "gateway.toml", {}).feeds[0].url == feed["url"]
+    assert feed.get("market") == ("always" if venue == "tickdb" else None), (
+        "it never closes, whatever its shares are called"
+    )
     assert "--port 9700" in done.stdout.splitlines()[0]
 
 

@@ -269,6 +269,7 @@ def tree(sim: Simulator) -> dict[str, Any]:
     """A configuration for one simulator, everything else by default."""
     feed: dict[str, Any] = {
         "venue": sim.options.venue, "symbols": sim.symbols, "channels": ["book"], "url": sim.ws, "rest_url": sim.rest, "depth": 10,
+        "market": "always",
     }  # fmt: skip
     if sim.ca_file:
         feed["ca_file"] = sim.ca_file

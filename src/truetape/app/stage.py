@@ -130,7 +130,7 @@ class Stage:
     def feed(self, **more: Any) -> dict[str, Any]:
         """A `[[feeds]]` table for it, with whatever else you want in it."""
         venue = self._sim.options.venue
-        row = {"venue": venue, "symbols": self.symbols, "url": self.ws, "rest_url": self.rest}
+        row = {"venue": venue, "symbols": self.symbols, "url": self.ws, "rest_url": self.rest, "market": "always"}
         if self._sim.ca_file:
             row["ca_file"] = self._sim.ca_file
         return row | more

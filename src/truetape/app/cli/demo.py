@@ -81,6 +81,7 @@ def configuration(venues: list[Venue], tape: Path) -> Config:
             "depth": 10,
             "url": v.ws,
             "rest_url": v.rest,
+            "market": "always",  # a simulated market never closes, whatever its shares are called
         }
         for v in venues
     ]

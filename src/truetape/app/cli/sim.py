@@ -114,6 +114,11 @@ def stanza(options: Options) -> str:
         f"{f' --tls {options.tls}' if options.tls else ''}\n[[feeds]]\n"
         f'name = "{options.venue}-sim"\nvenue = "{options.venue}"\nsymbols = {json.dumps(simulator.symbols)}\n'
         f'channels = {json.dumps(channels)}\nurl = "{simulator.ws}"\nrest_url = "{simulator.rest}"\n'
+        + (
+            'market = "always"  # the simulated one never closes\n'
+            if hasattr(dialect(options.venue), "market_of")
+            else ""
+        )
         + (f"ca_file = {json.dumps(simulator.ca_file)}\n" if simulator.ca_file else "")
     )
 
