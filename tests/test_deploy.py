@@ -75,6 +75,8 @@ def test_the_rules_are_sound_and_fire_when_they_should() -> None:
 def test_every_state_that_rules_and_panels_name_is_one() -> None:
     from truetape.app.metrics import STATES as TAPE
     from truetape.app.metrics_feeds import CONNECTIONS, STATES
+    from truetape.app.metrics_sinks import REASONS
+    from truetape.app.metrics_sinks import STATES as SINKS
     from truetape.core.route.tally import CAUSES
 
     known = {
@@ -82,6 +84,8 @@ def test_every_state_that_rules_and_panels_name_is_one() -> None:
         *CONNECTIONS,
         *STATES,
         *CAUSES,
+        *REASONS,
+        *SINKS,
         "network",
         "decode",
         "queue",

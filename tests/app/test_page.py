@@ -19,6 +19,7 @@ import pytest
 import trustme
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
 
+from bus_servers import RedisServer
 from tests.app.child import Child, until
 from truetape.app.stage import Stage
 
@@ -128,9 +129,28 @@ def test_it_loads_shows_a_moving_book_and_asks_nobody_else(child: Child, visitor
     visitor.wait("() => document.querySelectorAll('#clients tr:not([hidden])').length === 1")
     visitor.wait("() => document.getElementById('late-text').textContent.includes('kraken-1')")
     assert "LIVE" in visitor.text("counts")
+    assert visitor.page.is_hidden("#buses"), "there is no sink"
     host = f"127.0.0.1:{child.port}/"
     assert {url.split("://")[1].startswith(host) for url in visitor.asked} == {True}, visitor.asked
     assert any(url.startswith("ws://") for url in visitor.asked)
+    assert visitor.complaints == []
+
+
+def test_sinks_are_shown_where_there_are_any_and_that_one_is_away(
+    stage: Stage, tmp_path: Path, visitor: Visitor
+) -> None:
+    with RedisServer() as server:
+        one = Child(tmp_path, stage.feed(), f'[[sinks]]\nkind = "redis"\nname = "cache"\nurl = "{server.url}"\n')
+        one.start()
+        try:
+            visitor.visit(one.origin)
+            visitor.live()
+            visitor.wait("() => /cache \\(redis\\)\\s+● UP\\s+[1-9]/.test(document.getElementById('sinks').innerText)")
+            server.kill()
+            visitor.wait("() => /○ DOWN/.test(document.getElementById('sinks').innerText)")
+            visitor.wait("() => /Connection/.test(document.querySelector('#sinks .down').innerText)")
+        finally:
+            one.end()
     assert visitor.complaints == []
 
 

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 
@@ -130,6 +131,21 @@ async def test_our_own_protocol_is_served_from_the_tape_too(tmp_path: Path) -> N
     books = [event for event in events if event["kind"] == "book"]
     assert {event["symbol"] for event in books if event.get("snapshot")} == set(sim.symbols)
     assert len(books) > 100
+
+
+async def test_a_served_tape_tells_how_it_is(tmp_path: Path) -> None:
+    tape, sim = await recorded(tmp_path, "kraken", 100)
+    async with shown(tape, "max", []) as where:
+        address = where["stream"].replace("ws://", "http://").replace("/v1/stream", "/status")
+
+        def ask() -> dict[str, Any]:
+            with urlopen(address, timeout=10) as answer:
+                found: dict[str, Any] = json.loads(answer.read())
+                return found
+
+        found = await asyncio.to_thread(ask)
+    assert {row["symbol"] for row in found["subscriptions"]} == set(sim.symbols)
+    assert (found["sinks"], found["trace"], found["journal"]) == ([], None, None)
 
 
 async def test_what_kraken_once_sent_holds_for_a_bot_that_proves_every_message(shared_data: Path) -> None:

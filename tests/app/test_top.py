@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from bus_servers import RedisServer
 from tests.app.child import Child, free_port, until
 from truetape.app.cli.top import Remote, compare, keys, press
 from truetape.app.cli.top_screen import View, frame
@@ -171,6 +172,23 @@ def test_without_a_gateway_or_a_terminal_it_does_not_hang(child: Child, tmp_path
     assert "kraken-1" in once.stdout
 
 
+def test_one_look_shows_a_sink(stage: Stage, tmp_path: Path) -> None:
+    with RedisServer() as server:
+        serve = f'[control]\nsocket = "c.sock"\n[[sinks]]\nkind = "redis"\nname = "cache"\nurl = "{server.url}"\n'
+        child = Child(tmp_path, stage.feed(), serve)
+        child.start()
+        try:
+
+            def shown() -> bool:
+                command = [sys.executable, "-m", "truetape", "top", "--socket", "c.sock"]
+                once = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=30)
+                return re.search(r"cache +UP +[1-9]", once.stdout) is not None
+
+            until(shown, "the sink, up, with events published")
+        finally:
+            child.end()
+
+
 def row(symbol: str, state: str = "LIVE") -> dict[str, object]:
     return {
         "venue": "kraken", "symbol": symbol, "channel": "book", "state": state, "evidence": "checksum", "reason": "", "age_s": 0.1,
@@ -194,6 +212,48 @@ def test_every_line_fits_the_window_with_a_thousand_symbols(width: int, height: 
     assert all(len(line) <= width for line in lines)
     assert "kraken:S500-USD" in "\n".join(lines)
     assert "LIVE 990" in lines[0]
+
+
+def sink(name: str, state: str = "UP", **more: object) -> dict[str, object]:
+    ledger = {"conflated": 3, "dropped": 0, "expired": 0}
+    counts = dict.fromkeys(("published", "expired", "refused", "abandoned", "reconnects", "queued", "queue_bytes"), 0)
+    return {"name": name, "kind": "nats", "state": state, "last_error": "", "ledger": ledger, **counts, **more}
+
+
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (200, 60), (60, 20)])
+def test_sinks_have_a_table_and_those_that_are_away_come_first(width: int, height: int) -> None:
+    rows = [sink("well", published=1234), sink("away", "DOWN", refused=1, abandoned=2, queued=77), sink("other")]
+    links = [
+        {
+            "name": f"l{n}",
+            "state": "OPEN",
+            "rtt_ms": 1.0,
+            "delay_ms_p50": 1.0,
+            "delay_ms_p99": 2.0,
+            "reconnects": 0,
+            "frames": 5,
+        }
+        for n in range(3)
+    ]
+    view = View(tree(["LIVE"] * 400) | {"sinks": rows, "connections": links})
+    view.events.appendleft(("12:00:00", "GAP", "the latest event"))
+    console = Console(width=width, height=height, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
+    console.print(frame(view, width, height), height=height)
+    text = console.export_text()
+    lines = text.splitlines()
+    assert len(lines) <= height and all(len(line) <= width for line in lines)
+    at = next(index for index, line in enumerate(lines) if line.startswith("sink "))
+    assert re.match(r"away +DOWN +0 +3 +3 +77", lines[at + 1]), "3 were lost"
+    assert re.match(r"well \(and 1 more\) +UP +1,234", lines[at + 2])
+    assert "the latest event" in text
+
+
+def test_a_sink_that_goes_and_comes_is_an_event() -> None:
+    before = tree(["LIVE"]) | {"sinks": [sink("bus"), sink("cache", "DOWN")]}
+    view = View(tree(["LIVE"]) | {"sinks": [sink("bus", "DOWN", last_error="refused"), sink("cache")]})
+    compare(view, before)
+    words = {(state, words) for _, state, words in view.events}
+    assert words == {("GAP", "sink bus: UP → DOWN refused"), ("LIVE", "sink cache: DOWN → UP")}
 
 
 def test_keys_move_within_the_list_and_find_trouble() -> None:

@@ -16,6 +16,8 @@ from truetape.app.calm import pauses
 from truetape.app.departed import KINDS, Departed, add
 from truetape.app.metrics_feeds import DEFINITIONS as FEEDS
 from truetape.app.metrics_feeds import feeds
+from truetape.app.metrics_sinks import DEFINITIONS as SINKS
+from truetape.app.metrics_sinks import sinks
 from truetape.app.pulse import Pulse
 from truetape.app.secrets import redact
 from truetape.core.feed.delay import Histogram
@@ -71,6 +73,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         "truetape_consumer_lost_events_total", "Events that were not delivered: conflated (merged into others), dropped, expired.",
         "consumer", "reason",
     ),
+    *SINKS,
     _gauge("truetape_loop_lag_seconds", "The latest beat of the last ten seconds."),
     _gauge("truetape_loop_lag_longest_seconds", "The latest beat since the start."),
     _counter("truetape_loop_lagged_total", "How often the loop began to be late."),
@@ -120,6 +123,7 @@ def read(gateway: Gateway) -> Iterator[Sample]:
         yield Sample("truetape_gaps_total", (venue, channel, reason), count)
     yield Sample("truetape_commands_refused_total", (), gateway.pump.refused)
     yield from _consumers(gateway)
+    yield from sinks(gateway)
     yield from _process(gateway)
     yield from _journal(gateway)
     if gateway.service is not None:

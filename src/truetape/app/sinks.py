@@ -17,7 +17,8 @@ from truetape.app.config import ConfigError
 from truetape.app.config_sinks import SinkConfig
 from truetape.core.route.mailbox import Mailbox, Mode
 from truetape.core.route.modes import conflate, drop_newest, drop_oldest, max_age
-from truetape.io.bus.sink import Bus, How, Sink
+from truetape.io.bus.bus import Bus
+from truetape.io.bus.sink import How, Sink
 from truetape.io.clock import now as clock
 from truetape.model.event import Status
 
@@ -82,6 +83,10 @@ class Sinks:
             _, late = await asyncio.wait(self._tasks, timeout=DRAIN_S)
             for task in late:
                 task.cancel()
+
+    def kinds(self) -> list[tuple[Sink, str]]:
+        """Each with what it speaks."""
+        return [(sink, row.kind) for sink, row in zip(self.sinks, self._rows, strict=False)]
 
     def report(self) -> list[dict[str, Any]]:
         """For the status: each with what its server took, and the ledger of its box."""

@@ -21,6 +21,7 @@ from truetape.app.departed import Departed
 from truetape.app.replay import Pace, moment
 from truetape.app.serve import Service
 from truetape.app.sim import VENUES
+from truetape.app.sinks import Sinks
 from truetape.app.tapes import CaptureTape, JournalTape
 from truetape.app.wants import Asked, Wants
 from truetape.core.feed.delay import Stages
@@ -84,7 +85,7 @@ class _Quiet:
 class Stand:
     """A tape in the place of a gateway."""
 
-    journal = None
+    journal = tracing = None
 
     def __init__(self, tape: JournalTape | CaptureTape) -> None:
         self.tape = tape
@@ -95,6 +96,7 @@ class Stand:
         self.service: Service | None = None
         self.started = clock()
         self.pulse, self.hours = _Quiet({}), _Quiet([])
+        self.sinks = Sinks(cast("Gateway", self), ())
 
     @property
     def pump(self) -> Pump:

@@ -182,6 +182,12 @@ def compare(view: View, before: dict[str, Any]) -> None:
         if old is not None and (old["state"], old["reconnects"]) != (row["state"], row["reconnects"]):
             words = f"{row['name']}: {old['state']} → {row['state']} {row['reason']}, {row['reconnects']} reconnects"
             view.events.appendleft((at, "LIVE" if row["state"] == "OPEN" else "GAP", words))
+    buses = {row["name"]: row["state"] for row in before.get("sinks", [])}
+    for row in tree.get("sinks", []):
+        if (was := buses.get(row["name"])) is not None and was != row["state"]:
+            why = f" {row['last_error']}" if row["state"] == "DOWN" else ""
+            words = f"sink {row['name']}: {was} → {row['state']}{why}"
+            view.events.appendleft((at, "LIVE" if row["state"] == "UP" else "GAP", words))
     states = {(row["venue"], row["symbol"], row["channel"]): row["state"] for row in before["subscriptions"]}
     for row in tree["subscriptions"]:
         was = states.get((row["venue"], row["symbol"], row["channel"]))

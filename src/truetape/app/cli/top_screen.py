@@ -22,6 +22,8 @@ SIGNS = {
     "LIVE": "•", "QUIET": "–", "SYNCING": "…", "RESYNC": "R", "GAP": "G", "STALE": "!", "SUSPECT": "?", "CLOSED": "×",
 }  # fmt: skip
 """As on the page: colour is never the only cue."""
+SINKS = 2
+"""Rows of sinks at most."""
 BAR = 12
 """Columns of the largest level's bar."""
 
@@ -55,15 +57,17 @@ def _sign(state: str) -> Text:
 def frame(view: View, width: int, height: int) -> RenderableType:
     """The screen for a window of this size."""
     links, clients = view.tree.get("connections", []), view.clients or view.tree.get("consumers", [])
-    below = 1 + min(3, len(links)) + 1 + max(1, min(3, len(clients)))
+    sinks = view.tree.get("sinks", [])
+    below = 1 + min(3, len(links)) + 1 + max(1, min(3, len(clients))) + (1 + min(SINKS, len(sinks)) if sinks else 0)
     strip = min(3, -(-len(view.rows()) // max(1, width - 2)))
-    news = 4 if height >= 24 else 2
+    news = 4 if height >= (30 if sinks else 24) else 2
     room = max(5, height - 1 - strip - below - news - 1)
+    tables = Group(_links(links, width), _clients(clients, width), *_sinks(sinks, width))
     layout = Layout()
     middle = Layout(name="middle", size=room)
     layout.split_column(
         Layout(_head(view, width), size=1), Layout(_strip(view, width, strip), size=max(1, strip)), middle,
-        Layout(Group(_links(links, width), _clients(clients, width)), size=below), Layout(_events(view, news), size=news),
+        Layout(tables, size=below), Layout(_events(view, news), size=news),
         Layout(Text("↑↓ choose  n next trouble  w worst first  q quit", style="dim"), size=1),
     )  # fmt: skip
     side = min(44, width // 2)
@@ -181,6 +185,30 @@ def _clients(rows: list[dict[str, Any]], width: int) -> Table:
     if not rows:
         table.add_row(Text("nobody", style="dim"), *[""] * (len(table.columns) - 1))
     return table
+
+
+def _sinks(rows: list[dict[str, Any]], width: int) -> list[Table]:
+    """Buses: those that take nothing come first. No table where there is none."""
+    if not rows:
+        return []
+    table = _table(
+        "sink", "state", "published", "merged", "lost", "waiting", *(["kB", "again"] if width >= 100 else [])
+    )
+    ordered = sorted(rows, key=lambda row: row["state"] == "UP")
+    for row in ordered[:SINKS]:
+        ledger = row["ledger"]
+        lost = ledger["dropped"] + ledger["expired"] + row["expired"] + row["refused"] + row["abandoned"]
+        more = [f"{row['queue_bytes'] / 1000:,.0f}", f"{row['reconnects']:,}"] if width >= 100 else []
+        table.add_row(
+            _more(row["name"], rows, SINKS, table.row_count),
+            Text(row["state"], style="green" if row["state"] == "UP" else "red"),
+            f"{row['published']:,}",
+            f"{ledger['conflated']:,}",
+            Text(f"{lost:,}", style="red" if lost else ""),
+            f"{row['queued']:,}",
+            *more,
+        )
+    return [table]
 
 
 def _more(name: str, rows: list[Any], most: int, index: int) -> str:

@@ -6,7 +6,7 @@ import { Grid } from "./grid.js";
 import { Depth, Ladder } from "./ladder.js";
 import { badge, STATES } from "./states.js";
 import { Stream } from "./stream.js";
-import { Clients, Log, Trades } from "./tables.js";
+import { Clients, Log, Sinks, Trades } from "./tables.js";
 import { begin as beginTheme, onTheme } from "./theme.js";
 
 const POLL_MS = 1500;
@@ -41,6 +41,7 @@ const depth = new Depth(by("depth"), stale);
 const traces = new Traces(by("traces"), stale);
 const delays = new Delays(by("delays"), stale);
 const clients = new Clients(by("clients"));
+const sinks = new Sinks(by("sinks"));
 onTheme(stale);
 
 let late = true; // the delay histogram is another
@@ -215,6 +216,8 @@ function tell(status, who) {
     .join(" · ");
   by("who-text").textContent = `${who.length} connected`;
   clients.paint(who);
+  by("buses").hidden = !status.sinks?.length;
+  sinks.paint(status.sinks ?? []);
   soon();
 }
 

@@ -75,6 +75,25 @@ export class Log {
   }
 }
 
+/** Buses: what takes nothing comes first. */
+export class Sinks {
+  constructor(body) {
+    this.table = new Rows(body, 9, 20);
+  }
+
+  paint(rows) {
+    const whole = (value) => value.toLocaleString("en");
+    const shown = [...rows].sort((a, b) => (a.state === "UP") - (b.state === "UP") || a.name.localeCompare(b.name)).slice(0, 20);
+    this.table.fill(shown.map((row) => {
+      const lost = row.ledger.dropped + row.ledger.expired + row.expired + row.refused + row.abandoned;
+      return [row.state === "UP" ? "" : "down", [
+        `${row.name} (${row.kind})`, `${row.state === "UP" ? "●" : "○"} ${row.state}`, whole(row.published), `${(row.bytes / 1e6).toFixed(1)} MB`,
+        `${whole(row.queued)}, ${(row.queue_bytes / 1e3).toFixed(0)} kB`, whole(lost), whole(row.ledger.conflated), whole(row.reconnects), row.last_error,
+      ]];
+    }));
+  }
+}
+
 export class Clients {
   constructor(body) {
     this.table = new Rows(body, 9, 100);

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 import nats.errors
 from nats.aio.client import Client
 
-from truetape.io.bus.sink import BusError, Row
+from truetape.io.bus.bus import BusError, Row
 
 CLOSE_S = 1.0
 LOOK_S = 0.1

@@ -16,7 +16,7 @@ from redis.asyncio import Connection, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from truetape.io.bus.sink import BusError, Row
+from truetape.io.bus.bus import BusError, Row
 
 CLOSE_S = 1.0
 PORT = 6379

@@ -6,7 +6,7 @@ The feed never waits for a bus: while it is away the mailbox fills and judges by
 in its place, when the bus is back. What was written but not confirmed stays `in hand`, bounded in bytes, and is sent again first: at
 least once and in order. Of a `max_age` box, what grew too old in hand is told as `Lagged` instead.
 
-Next door: `nats.py` and `redis.py` speak to the servers; `core/serve/subjects.py` says where an event goes.
+Next door: `bus.py` is what it asks of a server, `nats.py` and `redis.py` speak to theirs; `core/serve/subjects.py` says where an event goes.
 """
 
 from __future__ import annotations
@@ -16,15 +16,17 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from random import Random
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
 
 from truetape.core.feed.backoff import Backoff
 from truetape.core.route.mailbox import OUTSIDE, Key, Mailbox
+from truetape.core.route.shed import weigh
 from truetape.core.serve.frames import Encoding, encode_event
 from truetape.core.serve.subjects import place, subject
+from truetape.io.bus.bus import Bus, Row
 from truetape.io.clock import now as clock
 from truetape.io.obs import log
 from truetape.model.event import Gap, Lagged, Market, Status
@@ -36,30 +38,6 @@ TAKE = 256
 IDLE_S = 2.0
 """With nothing to publish the bus is asked this often whether it is still there."""
 NAMES_MAX = 50_000
-Row = tuple[str, bytes]
-
-
-class BusError(Exception):
-    """The server refused or cannot be used: what was expected, what it said."""
-
-
-class Bus(Protocol):
-    """A connection to a server. Any call may raise anything that the library, the socket or the server come up with."""
-
-    size_max: int  # bytes of one message
-    confirmed: int  # rows that the server has, of those written since `open`, in order
-
-    async def open(self) -> None:
-        """Connect, or raise."""
-
-    async def write(self, rows: list[Row]) -> None:
-        """Hand over (subject, payload); they may wait in buffers."""
-
-    async def confirm(self) -> None:
-        """Return when the server has all that was written; asks whether it is there where that is nothing."""
-
-    async def close(self) -> None:
-        """Let go, whatever state it is in; never hangs."""
 
 
 class How(Struct, frozen=True):
@@ -85,6 +63,7 @@ class Counts(Struct):
     abandoned: int = 0
     errors: int = 0
     outages: int = 0
+    reconnects: int = 0
 
 
 class Sink:
@@ -109,6 +88,7 @@ class Sink:
         self._ready = asyncio.Event()
         self._end = asyncio.Event()
         self._said_down = False
+        self._was_up = False
         self._hand: deque[Market] = deque()  # in order: the first `_written` of them are with the bus, unconfirmed
         self._written = 0
         self._in_flight = 0
@@ -126,9 +106,15 @@ class Sink:
         self._ready.set()
 
     @property
-    def in_hand(self) -> int:
-        """Events that were taken from the box and not confirmed."""
-        return len(self._hand)
+    def queued(self) -> int:
+        """Events that wait for the bus: in the box, and taken from it and not confirmed. Settles nothing."""
+        box = self.box
+        return max(0, box.data()) + len(box.pending) + (box.hand is not None) + len(self._hand)
+
+    @property
+    def queue_bytes(self) -> int:
+        """What these take: the box by estimate, what was written and not confirmed as it was written."""
+        return weigh(self.box) + self._in_flight
 
     async def run(self) -> None:
         """Until `finish` and all is out, or until cancelled."""
@@ -289,8 +275,10 @@ class Sink:
             self._tell("SINK_DOWN", why)
         elif state == "UP":
             log.info("sink up", sink=self.name, in_hand=len(self._hand))
+            was_up, self._was_up = self._was_up, True
             if self._said_down:
                 self._said_down = False
+                self.counts.reconnects += was_up
                 self._tell("SINK_UP", "")
         elif state == "CLOSED" and self.counts.abandoned:
             log.warning("sink ended with events unconfirmed", sink=self.name, abandoned=self.counts.abandoned)
@@ -303,5 +291,7 @@ class Sink:
             "since": self.since,
             **msgspec.to_builtins(self.counts),
             "in_hand": len(self._hand),
+            "queued": self.queued,
+            "queue_bytes": self.queue_bytes,
             "last_error": self.last_error,
         }
