@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from truetape.core.serve import grain
-from truetape.core.serve.native import AGAIN, NativeRoom
+from truetape.core.serve.bot import Ask
+from truetape.core.serve.native import AGAIN, NativeRoom, Told
 from truetape.core.sim.act import Hang, Say
 from truetape.model.event import Book, Gap, Level, Market, Status, Trade
 from truetape.venues import _serve_binance, _serve_kraken
@@ -28,8 +29,18 @@ def room(first: Book) -> NativeRoom:
     found = NativeRoom("binance", _serve_binance.Counterpart)
     found.add("BTCUSDT", "BTC-USDT", NOW)
     feed(found, [first], first)
-    found.opened(1, "/ws/btcusdt@depth/btcusdt@trade", found.listed, NOW)
+    granted(found, 1, found.opened(1, "/ws/btcusdt@depth/btcusdt@trade", found.listed, NOW))
     return found
+
+
+def granted(found: NativeRoom, number: int, told: list[Told]) -> None:
+    """Whatever it asks for is there."""
+    for act in told:
+        assert isinstance(act, Ask)
+        for pair in act.pairs:
+            found.settled(number, pair, None)
+    while found.waiting(number):
+        found.proceed(number, NOW)
 
 
 def feed(found: NativeRoom, events: list[Market], now_whole: Book | None) -> list[Any]:
@@ -124,8 +135,7 @@ def test_a_kraken_bot_waits_for_a_book_that_is_not_live_and_may_change_its_mind(
     for number, leaves in ((1, False), (2, True)):
         found.opened(number, "/v2", found.listed, NOW)
         for request in (ask, ask.replace(b'"subscribe"', b'"unsubscribe"'))[: 1 + leaves]:
-            found.received(number, request, NOW)
-            found.proceed(number, NOW)
+            granted(found, number, [act for act in found.received(number, request, NOW) if isinstance(act, Ask)])
     feed(found, [], whole)
     assert found.waiting(1)
     assert not found.waiting(2)

@@ -31,6 +31,8 @@ class LimitsConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     buffer_bytes: Annotated[int, Meta(ge=4096, le=1 << 30)] = 256 * 1024
     write_s: Annotated[float, Meta(gt=0, le=3600)] = 10.0
     idle_s: Seconds = 300.0
+    native_adds: Count = 1_000
+    native_adds_per_bot: Count = 200
     authenticate_within_s: Annotated[float, Meta(gt=0, le=60)] = 5.0
 
 
@@ -60,4 +62,5 @@ class ServeConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     revoked_file: str = "run/revoked.txt"
     token_in_url: bool = False
     native: list[Literal["binance", "kraken", "tickdb"]] = []
+    native_add: bool = True
     accept_risk: Literal["", "no TLS", "no tokens", "no TLS and no tokens"] = ""

@@ -108,7 +108,7 @@ def _asked(room: NativeRoom) -> int:
     for bot in room.bots.values():
         if count := len(bot.todo):
             few = list(islice(bot.todo, LOOKED_AT))
-            total += sum(map(len, few)) * count // len(few)
+            total += sum(len(one.data) for one in few) * count // len(few)
     return total
 
 

@@ -20,17 +20,17 @@ class Linger:
     """Holds what clients that were cut off wanted, each for the same time."""
 
     def __init__(self, linger_s: float) -> None:
-        self._ns = round(min(linger_s, LONGEST_S) * 1e9)
+        self.ns = round(min(linger_s, LONGEST_S) * 1e9)
         self._until: dict[tuple[Pattern, ...], tuple[int, list[Asked]]] = {}
 
     def left(self, wants: Wants, asked: Sequence[Asked], now: int) -> None:
         """Somebody was cut off who wanted this."""
         own = [one for one in asked if one.want is not None]  # a star asks the venues for nothing
-        if not own or not self._ns or len(self._until) >= WANTS_MAX:
+        if not own or not self.ns or len(self._until) >= WANTS_MAX:
             return
         key = tuple(one.pattern for one in own)
         self._until.pop(key, None)
-        self._until[key] = (now + self._ns, own)
+        self._until[key] = (now + self.ns, own)
         wants.hold(key, own)
 
     def sweep(self, wants: Wants, now: int) -> None:

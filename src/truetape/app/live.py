@@ -10,7 +10,7 @@ Everything runs on the caller's event loop: one pump, one driver, one TaskGroup.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from random import SystemRandom
@@ -158,6 +158,11 @@ class Gateway:
         await self._group.__aenter__()
         self.sinks.start(self._group)
         self._group.create_task(self._drive(self._group.create_task(self.hours.keep())))
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Something beside the driver, while the gateway runs; what fails in it ends the gateway."""
+        assert self._group is not None, "nobody is served before it runs"
+        return self._group.create_task(work)
 
     async def _drive(self, hours: asyncio.Task[None]) -> None:
         """Run the driver; when it ends, however that is, nobody is left waiting."""

@@ -9,17 +9,21 @@ clients, `io.serve.gateway` has the sockets.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode
 
+from msgspec import Struct
+
 from truetape.app.config import ConfigError
+from truetape.app.native_adds import Adds
 from truetape.app.native_visit import NativeVisit
 from truetape.app.sim import counterpart
 from truetape.core.feed.counterpart import Listed
 from truetape.core.route.mailbox import Mailbox
 from truetape.core.route.modes import drop_oldest
-from truetape.core.serve.claims import EVERYONE, Claims, allows
+from truetape.core.serve.bot import Ask
+from truetape.core.serve.claims import EVERYONE, Claims, allows, covers_all
 from truetape.core.serve.meter import Bucket
 from truetape.core.serve.native import NativeRoom, Told
 from truetape.core.serve.peer import Refused
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
     from truetape.app.serve import Service
     from truetape.core.feed.plan import Feed
 
+SECOND = 1_000_000_000
 PREFIX = "/native/"
 BOUND = 1_000_000
 """Events that may wait for one turn of the loop."""
@@ -39,7 +44,19 @@ BATCH = 10_000
 TEXT = {"Content-Type": "text/plain; charset=utf-8"}
 ROOTS = {"/0/public/": "kraken"}
 """GETs that a client makes at the root whatever address it is given: python-kraken-sdk joins paths so."""
+HELD_FOR = 4 * SECOND
+"""How long a GET may wait for a book: a door gives up those that say nothing for 5 s."""
+HELD_MAX = 500
 KEY_NAMES = ("token", "api_key")
+
+
+class _Held(Struct):
+    """A GET that waits, until when (ns) at most."""
+
+    until: int
+    ready: Callable[[], bool]
+    answer: Callable[[int], Answer]
+    future: asyncio.Future[Answer]
 
 
 class Speaker:
@@ -52,6 +69,8 @@ class Speaker:
         self.room = NativeRoom(venue, counterpart(venue), feeds[0].dialect.rule.truncate)
         self.box = Mailbox(f"native-{venue}", drop_oldest, BOUND)
         self.soon: asyncio.Handle | None = None
+        self.adds = Adds(natives, self, feeds)
+        self._streams = -1
         gateway = natives.service.gateway
         gateway.pump.router.subscribe(
             self.box, [(kind, label, "*") for label in self.labels for kind in ("book_delta", "trade")]
@@ -75,18 +94,28 @@ class Speaker:
                 self.natives.do(self, self.room.feed(events, self.whole, now))
                 if not events:
                     break
+            self.adds.look()
             for number in list(self.room.bots):
                 self.natives.proceed(self, number)
+            self.natives.release(now)
         except Exception as error:  # noqa: BLE001  a bug: said once, by whoever runs the gateway
             self.natives.service.gateway.driver.fail(error)
 
-    def list_symbols(self, now: int) -> None:
-        """What the gateway is subscribed to by now."""
-        for link in self.natives.service.gateway.pump.links.values():
-            if link.label in self.labels:
-                for _, raw in link.streams:
-                    if raw not in self.room.rows:
-                        self.room.add(raw, link.feed.names[raw], now)
+    def list_symbols(self, now: int, *, surely: bool = False) -> None:
+        """What the gateway is subscribed to by now, if there is more or less of it than before, or `surely`."""
+        links = [link for link in self.natives.service.gateway.pump.links.values() if link.label in self.labels]
+        count = sum(len(link.streams) for link in links)
+        if count == self._streams and not surely:
+            return
+        self._streams = count
+        there: dict[str, None] = {}
+        for link in links:
+            for word, raw in link.streams:
+                there[raw] = None
+                listed = self.adds.catalogue.get(raw)
+                self.room.add(raw, link.feed.names[raw], now, listed.instrument if listed else None, word == "book")
+        for raw in [raw for raw in self.room.rows if raw not in there]:
+            self.room.drop(raw)
 
     def whole(self, raw: str) -> Book | None:
         """The book, with its digits where the venue sums them; None where it is not LIVE."""
@@ -112,6 +141,7 @@ class Natives:
         self.visits: dict[int, NativeVisit] = {}
         self.cut = 0  # bots that did not read
         self._numbers = 0
+        self._held: list[_Held] = []
         for venue in dict.fromkeys(service.how.native):
             feeds = [feed for feed in service.gateway.feeds if _speaks(feed, venue)]
             if not feeds:
@@ -126,16 +156,47 @@ class Natives:
         """Whether a GET of this path is a venue's."""
         return path.startswith(PREFIX) or any(path.startswith(root) and ROOTS[root] in self.speakers for root in ROOTS)
 
-    def get(self, request: Request) -> Answer:
-        """A plain GET beneath `/native/<venue>`."""
+    def get(self, request: Request) -> Answer | asyncio.Future[Answer]:
+        """A plain GET beneath `/native/<venue>`; of a book that is being asked for, or a list that is, later."""
         found = self._find(request)
         if isinstance(found, Answer):
             return found
-        speaker, path, query, claims = found
+        speaker, path, text, claims = found
         now = clock()
+        query = dict(parse_qsl(text))
+        symbol = query.get("symbol", "") if "depth" in path else ""
+        speaker.adds.look_up(now)
+        if symbol:
+            speaker.adds.fetch(claims, symbol)
         speaker.list_symbols(now)
-        reply = speaker.room.http(path, dict(parse_qsl(query)), self.may(speaker, claims), now)
-        return Answer(reply.status, reply.body, dict(reply.headers))
+
+        def answer(now: int) -> Answer:
+            reply = speaker.room.http(path, query, self.may(speaker, claims), now, speaker.adds.others(claims))
+            return Answer(reply.status, reply.body, dict(reply.headers))
+
+        def ready() -> bool:
+            if symbol and not speaker.adds.pending:
+                speaker.adds.fetch(claims, symbol)  # the list came: now it is known whether there is such a symbol
+            doubt = symbol in self.may(speaker, claims) and not speaker.room.ready(symbol)
+            return not (speaker.adds.pending or doubt)
+
+        if ready() or len(self._held) >= HELD_MAX or self.service.draining:
+            return answer(now)
+        held = _Held(now + HELD_FOR, ready, answer, asyncio.get_running_loop().create_future())
+        self._held.append(held)
+        return held.future
+
+    def release(self, now: int, *, all_: bool = False) -> None:
+        """GETs that waited: those that can be answered, or have waited for long enough, are."""
+        if self._held:
+            waiting, self._held = self._held, []
+            for held in waiting:
+                if held.future.done():
+                    continue  # nobody reads it any more
+                if all_ or now >= held.until or held.ready():
+                    held.future.set_result(held.answer(now))
+                else:
+                    self._held.append(held)
 
     def upgrade(self, request: Request) -> Answer | NativeVisit:
         """A handshake; drain, origin and the number of all connections were judged before."""
@@ -169,18 +230,26 @@ class Natives:
                 return Answer(401, refused.body, {**TEXT, "WWW-Authenticate": "Bearer"})
         return speaker, slash + path, query, claims
 
-    def may(self, speaker: Speaker, claims: Claims) -> Mapping[str, Listed]:
+    def may(self, speaker: Speaker, claims: Claims) -> dict[str, Listed]:
         """Symbols whose book and trades this token allows."""
-        if claims is EVERYONE or "*" in claims.allow:
-            return speaker.room.listed
-        return {
-            raw: listed
-            for raw, listed in speaker.room.listed.items()
-            if any(
-                all(allows(claims.allow, (kind, label, listed.instrument.symbol)) for kind in ("book", "trade"))
-                for label in speaker.labels
-            )
-        }
+        listed = speaker.room.listed
+        if covers_all(claims):
+            return listed
+        return {raw: row for raw, row in listed.items() if self.may_read(speaker, claims, row.instrument.symbol)}
+
+    @staticmethod
+    def may_read(speaker: Speaker, claims: Claims, symbol: str) -> bool:
+        """Whether this token allows a symbol's book and trades."""
+        return covers_all(claims) or any(
+            all(allows(claims.allow, (kind, label, symbol)) for kind in ("book", "trade")) for label in speaker.labels
+        )
+
+    @staticmethod
+    def widen(speaker: Speaker, visit: NativeVisit, raws: Iterable[str]) -> None:
+        """Symbols that a bot asked for, and may have, are there by now."""
+        bot = speaker.room.bots.get(visit.number)
+        if bot is not None and bot.listed is not speaker.room.listed:
+            bot.listed.update({raw: speaker.room.listed[raw] for raw in raws if raw in speaker.room.listed})
 
     def enter(self, visit: NativeVisit, address: str) -> str:
         """A bot stands at the door: why it may not come in, empty where it may."""
@@ -204,6 +273,7 @@ class Natives:
         """It is gone."""
         del self.visits[visit.number]
         visit.speaker.room.gone(visit.number)
+        visit.speaker.adds.left(visit)
         self.service.gateway.departed.sent(visit.bytes_out, visit.messages_out)
         self.service._addresses.leave(visit.address)
         if visit.claims is not EVERYONE:
@@ -219,6 +289,8 @@ class Natives:
                 continue
             if isinstance(act, Say):
                 visit.say(act.frames)
+            elif isinstance(act, Ask):
+                speaker.adds.ask(visit, act.pairs)
             else:
                 visit.hang(act.code, act.text)
 
@@ -227,17 +299,24 @@ class Natives:
         visit = self.visits.get(number)
         while visit is not None and speaker.room.waiting(number) and visit.roomy():
             self.do(speaker, speaker.room.proceed(number, clock()))
+        if visit is not None and (gone := speaker.room.unheld(number, visit.held)):
+            speaker.adds.release(visit, gone, linger=False)
 
     def beat(self, now: int) -> None:
         """Four times a second: heartbeats, pings, and who is not there, not allowed or stuck any more."""
         for speaker in self.speakers.values():
             self.do(speaker, speaker.room.tick(now))
+            speaker.list_symbols(now, surely=True)
             speaker.wake()
+        self.release(now)
         for visit in list(self.visits.values()):
             visit.beat(now)
 
     def drain(self) -> None:
         """Everybody is told to come back."""
+        for speaker in self.speakers.values():
+            speaker.adds.close()
+        self.release(clock(), all_=True)
         for visit in list(self.visits.values()):
             visit.hang(1012, "the gateway ends")
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from truetape.app.wants import Asked
+from truetape.core.feed.counterpart import Pair
 from truetape.core.serve.claims import Claims
 from truetape.core.serve.meter import Bucket
 from truetape.io.clock import now as clock
@@ -37,6 +39,8 @@ class NativeVisit:
         self.number = 0
         self.address = ""
         self.opened_at = self.heard_at = self.pinged_at = clock()
+        self.asked: dict[Pair, None] = {}  # not settled yet (see native_adds.py)
+        self.held: dict[Pair, Asked] = {}
         self.messages_in = self.messages_out = self.bytes_out = 0
         self._high = limits.buffer_bytes
         self._write_ns = round(limits.write_s * SECOND)

@@ -83,7 +83,7 @@ class Service:
         self._handshakes: dict[str, Bucket] = {}
         self.doors = Doors(limits.connections_per_address)
         self._asked: dict[ClientBox, list[Asked]] = {}
-        self._linger = Linger(how.linger_s)
+        self.linger = Linger(how.linger_s)
         self._by_peer: dict[Peer, Client] = {}
         self._numbers = 0
         self._swept = 0
@@ -200,12 +200,12 @@ class Service:
             self._swept = now
             used: dict[Key, None] = {key: None for box in self._asked for key in box.topics}
             self.histories.sweep(now, used)
-            self._linger.sweep(self.gateway.wants, now)
+            self.linger.sweep(self.gateway.wants, now)
             self._handshakes.clear()
 
     # -- admission (see io.serve.gateway.Host) --------------------------------------------------------------------------
 
-    def get(self, request: Request) -> Answer:
+    def get(self, request: Request) -> Answer | asyncio.Future[Answer]:
         """A plain GET."""
         if self.natives.owns(request.path):
             return self.natives.get(request)
@@ -391,5 +391,5 @@ class Service:
         found = self._asked.pop(box, None)
         if found is not None:
             if reason != "unsubscribed" and not self.draining:
-                self._linger.left(self.gateway.wants, found, clock())
+                self.linger.left(self.gateway.wants, found, clock())
             self.gateway.release(box, reason)

@@ -69,6 +69,8 @@ class _Driver:
 class _Wants(Wants):
     """What the tape does not hold cannot be asked for."""
 
+    orders = False
+
     def hold(self, holder: object, asked: object) -> None:
         """Nothing is ordered of a recording."""
 

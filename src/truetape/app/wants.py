@@ -15,6 +15,7 @@ from msgspec import Struct
 from truetape.app.config import ConfigError
 from truetape.app.places import Places
 from truetape.app.symbols import channel, resolve
+from truetape.core.feed.health import Stream
 from truetape.core.feed.plan import Feed
 from truetape.core.feed.venue import Want
 from truetape.core.route.link import Link
@@ -41,6 +42,9 @@ class Asked(Struct, frozen=True):
 class Wants:
     """The registry. `command` takes orders to the pump."""
 
+    orders = True
+    """Whether anything can be asked for that is not there yet."""
+
     def __init__(self, feeds: Sequence[Feed], pump: Pump, command: Callable[[bytes], None]) -> None:
         self._feeds = feeds
         self._pump = pump
@@ -57,10 +61,7 @@ class Wants:
         if not words:
             raise ConfigError(f"{names[0]}: expected at least one channel, such as book or trade, found none")
         found = [asked for text in names for word in words for asked in [self._find(text, word)]]
-        places = self._places()
-        for one in found:
-            if one.feed is not None and one.want is not None:
-                places[one.feed.name].place(one.want)  # are there connections that can carry it all?
+        self.fits(found)
         return found
 
     def _find(self, text: str, word: str) -> Asked:
@@ -105,19 +106,40 @@ class Wants:
     def _places(self) -> dict[str, Places]:
         return {feed.name: Places(feed, self._pump.links.values()) for feed in self._feeds}
 
+    def carried(self, feed: Feed, word: str, raw: str) -> Stream | None:
+        """The subscription, where a connection of this feed carries it."""
+        link = self._carrier(feed, (word, raw))
+        return link.streams[word, raw] if link is not None else None
+
+    def configured(self, one: Asked) -> bool:
+        """Whether the configuration names it, so that nobody has to hold it."""
+        return one.feed is not None and one.want is not None and _key(one.feed, one.want) in self._configured
+
     def hold(self, holder: Hashable, asked: Iterable[Asked]) -> None:
-        """Ask the venues for what nobody held so far."""
-        places = self._places()
+        """Ask the venues for what nobody held so far: all that one connection is to carry more by one command."""
+        places: dict[str, Places] = {}
+        fresh: dict[str, list[Want]] = {}
         for one in asked:
             if one.feed is None or one.want is None:
                 continue
-            self._holders.setdefault((one.feed.name, one.want.channel, one.want.raw), {})[holder] = None
+            self._holders.setdefault(_key(one.feed, one.want), {})[holder] = None
+            if self._carrier(one.feed, (one.want.channel, one.want.raw)) is not None:
+                continue
+            places = places or self._places()
             source, opens = places[one.feed.name].place(one.want)
-            link = self._pump.links.get(source)
             if opens:
                 self._command(msgspec.json.encode(Order("open", source, [one.want], one.feed.name)))
-            elif link is not None and (one.want.channel, one.want.raw) not in link.streams:
-                self._command(msgspec.json.encode(Order("want", source, [one.want])))
+            else:
+                fresh.setdefault(source, []).append(one.want)
+        for source, wants in fresh.items():
+            self._command(msgspec.json.encode(Order("want", source, list(dict.fromkeys(wants)))))
+
+    def fits(self, asked: Iterable[Asked]) -> None:
+        """Raise ConfigError where no connection may carry all of these."""
+        places = self._places()
+        for one in asked:
+            if one.feed is not None and one.want is not None:
+                places[one.feed.name].place(one.want)
 
     def configure(self, feeds: Sequence[tuple[Feed, Sequence[Want]]]) -> tuple[list[str], list[str]]:
         """What the configuration names from now on, of each feed. Returns what was asked for anew and what is not named any more; that is
@@ -161,7 +183,7 @@ class Wants:
         for one in asked:
             if one.feed is None or one.want is None:
                 continue
-            key = (one.feed.name, one.want.channel, one.want.raw)
+            key = _key(one.feed, one.want)
             holders = self._holders.get(key, {})
             known = holders.pop(holder, self) is not self
             if holders or not (known or holder is CONFIGURATION):  # what a file names is held by none at the start
@@ -175,6 +197,10 @@ class Wants:
         """The connection that carries it."""
         links = self._pump.links.values()
         return next((link for link in links if link.feed.name == feed.name and pair in link.streams), None)
+
+
+def _key(feed: Feed, want: Want) -> Key:
+    return feed.name, want.channel, want.raw
 
 
 def _spellings(symbol: str, feed: Feed) -> tuple[str, str]:

@@ -21,6 +21,7 @@ from truetape.core.feed.counterpart import (
     Dismissed,
     Listed,
     Native,
+    Pair,
     Print,
     Reply,
     Subscribed,
@@ -38,6 +39,7 @@ SPANS = {"1s": 1, "1m": 60, "3m": 180, "5m": 300, "15m": 900, "30m": 1800, "1h":
 EVERY = {"ticker": 1_000_000_000, "miniTicker": 1_000_000_000, "kline_1s": 1_000_000_000}
 KLINE_EVERY = 2_000_000_000
 KINDS = ("depth", "depth5", "depth10", "depth20", "trade", "aggTrade", "bookTicker", "ticker", "miniTicker")
+CODES = {"unknown_symbol": -1121, "rate_limit": -1003, "too_many_subscriptions": -1034, "unavailable": -1120}
 NOT_RELAYED = "Invalid request: depth, trade, aggTrade and bookTicker are re-broadcast, not {}"
 
 
@@ -67,6 +69,7 @@ class Counterpart:
     relays = False
     decimals_max = 8
     first_trade = 0
+    lists_all = True
     wrong = Wrong(
         word=(b'"depthUpdate"', b'"depthMerge"'), price=(rb'\["([0-9.]+)"', rb"[\1"), numbered=True,
         limited=b'{"error":{"code":-1003,"msg":"Too many requests; current limit is 5 messages per second."},"id":null}',
@@ -84,11 +87,8 @@ class Counterpart:
 
     def opened(self, target: str, now: int) -> list[Answer]:
         """Streams named in the URL; the rest comes by command."""
-        path, _, query = target.partition(
-            "?"
-        )  # no whole URL: `urlsplit` would take //[ for a broken address, and raise
-        self.wrapped = path.rstrip("/") == "/stream"
-        names = parse_qs(query).get("streams", [""])[0].split("/") if self.wrapped else path.split("/")[2:]
+        self.wrapped = target.partition("?")[0].rstrip("/") == "/stream"
+        names = _names(target)
         answers: list[Answer] = []
         for name in names:
             if self.relays and name and not name.isdecimal() and not _relayed(name):
@@ -138,6 +138,31 @@ class Counterpart:
     def concerns(self, data: bytes) -> str:
         """None."""
         return ""
+
+    @staticmethod
+    def named(target: str) -> list[Pair]:
+        """Streams in the URL."""
+        return _pairs(_names(target))
+
+    def asks(self, data: bytes) -> list[Pair]:
+        """Streams of a SUBSCRIBE."""
+        try:
+            request = _REQUEST.decode(data)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            return []
+        names = [name for name in request.params if isinstance(name, str)]
+        return _pairs(names[:STREAMS_MAX]) if request.method == "SUBSCRIBE" else []
+
+    def held(self) -> list[Pair]:
+        """Its streams; several of them may be made of one subscription of ours."""
+        return _pairs([f"{raw.lower()}@{kind}" for raw, kinds in self.streams.items() for kind in kinds])
+
+    def refuse(self, data: bytes, reason: str, text: str, now: int) -> list[Answer]:
+        """An error for the whole request; of streams in the URL there is nothing left to say but that."""
+        code = CODES.get(reason, 2)
+        if not data:
+            return [_refuse(code, text, b"null"), Dismissed(1008, text[:100])]
+        return [_refuse(code, text, bytes(_REQUEST.decode(data).id))]
 
     def _count(self) -> int:
         return sum(map(len, self.streams.values())) + len(self.unknown)
@@ -235,6 +260,24 @@ class Counterpart:
 
 def _result(value: bytes, number: bytes) -> bytes:
     return b'{"result":%b,"id":%b}' % (value, number)
+
+
+def _names(target: str) -> list[str]:
+    """Streams in a path and query. No whole URL: `urlsplit` would take //[ for a broken address, and raise."""
+    path, _, query = target.partition("?")
+    if path.rstrip("/") == "/stream":
+        return parse_qs(query).get("streams", [""])[0].split("/")
+    return path.split("/")[2:]
+
+
+def _pairs(names: Sequence[str]) -> list[Pair]:
+    """What a gateway must be subscribed to for these streams, each once."""
+    pairs: dict[Pair, None] = {}
+    for name in names:
+        symbol, _, kind = name.partition("@")
+        if symbol == symbol.lower() and _relayed(name):
+            pairs["trade" if kind in ("trade", "aggTrade") else "book", symbol.upper()] = None
+    return list(pairs)
 
 
 def _relayed(name: str) -> bool:

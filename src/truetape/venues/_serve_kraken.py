@@ -21,6 +21,7 @@ from truetape.core.feed.counterpart import (
     Ladder,
     Listed,
     Native,
+    Pair,
     Print,
     Reply,
     Steps,
@@ -107,6 +108,7 @@ class Counterpart:
     relays = False
     decimals_max = 15
     first_trade = 1
+    lists_all = True
     wrong = Wrong(
         word=(b'"type":"update"', b'"type":"merge"'), price=(rb'"price":([0-9.]+)', rb'"price":"\1"'), summed=True,
         limited=b'{"error":"Exceeded msg rate","method":"subscribe","success":false}',
@@ -163,6 +165,32 @@ class Counterpart:
             return [_encode({**request, "params": {**request["params"], "symbol": [symbol]}}) for symbol in symbols]
         except (msgspec.MsgspecError, UnicodeDecodeError, LookupError, TypeError):
             return [data]  # `received` says what is wrong with it
+
+    @staticmethod
+    def named(target: str) -> list[Pair]:
+        """None: it is asked for by command."""
+        return []
+
+    def asks(self, data: bytes) -> list[Pair]:
+        """The symbols of a subscribe."""
+        try:
+            request = _REQUEST.decode(data)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            return []
+        params = request.params
+        if request.method != "subscribe" or params.channel not in RELAYED:
+            return []
+        return [(params.channel, symbol) for symbol in dict.fromkeys(params.symbol)]
+
+    def held(self) -> list[Pair]:
+        """Books and trades."""
+        books = [("book", symbol) for symbol, sub in self.subs.items() if sub.depth]
+        return books + [("trade", symbol) for symbol, sub in self.subs.items() if sub.trade]
+
+    def refuse(self, data: bytes, reason: str, text: str, now: int) -> list[Answer]:
+        """In the words of the venue's own answer."""
+        request = _REQUEST.decode(data)
+        return [self._refuse(request, text, symbol, now) for symbol in request.params.symbol]
 
     def concerns(self, data: bytes) -> str:
         """The book that a subscribe is answered with."""

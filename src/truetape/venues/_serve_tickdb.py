@@ -19,6 +19,7 @@ from truetape.core.feed.counterpart import (
     Dismissed,
     Listed,
     Native,
+    Pair,
     Print,
     Reply,
     Steps,
@@ -33,7 +34,7 @@ DEPTH = 10
 DEPTH_MAX = 50
 LISTED_MAX = 1_000
 CHANNELS = ("ticker", "depth", "trade")
-RELAYED = ("depth", "trade")
+RELAYED = {"depth": "book", "trade": "trade"}
 CODES = {
     1001: "API key invalid or expired",
     1002: "API key missing",
@@ -76,6 +77,7 @@ class Counterpart:
     relays = False
     decimals_max = 15
     first_trade = 1
+    lists_all = False  # in pages
     wrong = Wrong(
         word=(b'"cmd":"depth"', b'"cmd":"merge"'), price=(rb'\["([0-9.]+)"', rb"[\1"),
         limited=b'{"cmd":"error","code":3001,"message":"rate limit exceeded","data":{"retry_after":5}}',
@@ -85,7 +87,7 @@ class Counterpart:
     def __init__(self, listed: Mapping[str, Listed], key: str = "") -> None:
         self.listed = listed
         self.key = key
-        self.held: dict[str, dict[str, None]] = {}  # raw symbol -> channels
+        self.held_by: dict[str, dict[str, None]] = {}  # raw symbol -> channels
 
     def opened(self, target: str, now: int) -> list[Answer]:
         """The key stands in the query."""
@@ -126,12 +128,37 @@ class Counterpart:
         """One answer for all symbols."""
         return [data]
 
+    @staticmethod
+    def named(target: str) -> list[Pair]:
+        """None: it is asked for by command."""
+        return []
+
+    def asks(self, data: bytes) -> list[Pair]:
+        """The symbols of a subscribe."""
+        try:
+            request = _REQUEST.decode(data)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            return []
+        asked = request.data
+        if request.cmd != "subscribe" or asked is None or asked.channel not in RELAYED:
+            return []
+        return [(RELAYED[asked.channel], symbol) for symbol in dict.fromkeys(asked.symbols)]
+
+    def held(self) -> list[Pair]:
+        """Books and trades."""
+        return [(RELAYED[kind], raw) for raw, kinds in self.held_by.items() for kind in kinds if kind in RELAYED]
+
+    def refuse(self, data: bytes, reason: str, text: str, now: int) -> list[Answer]:
+        """An error for the whole request."""
+        code = {"unknown_symbol": 2002, "unavailable": 4003}.get(reason, 2001)
+        return [_answer(_REQUEST.decode(data).cmd, code, f": {text[:100]}")]
+
     def concerns(self, data: bytes) -> str:
         """None: a book that is not there yet comes with its first change."""
         return ""
 
     def _subscribe(self, symbol: str, channel: str, now: int) -> list[Answer]:
-        self.held.setdefault(symbol, {})[channel] = None
+        self.held_by.setdefault(symbol, {})[channel] = None
         listed = self.listed[symbol]
         first: list[Answer] = [Subscribed(symbol)]
         if channel == "depth":
@@ -143,18 +170,18 @@ class Counterpart:
         return first
 
     def _unsubscribe(self, symbol: str, channel: str) -> list[Answer]:
-        channels = self.held.get(symbol, {})
+        channels = self.held_by.get(symbol, {})
         channels.pop(channel, None)
-        if channels or symbol not in self.held:
+        if channels or symbol not in self.held_by:
             return []
-        del self.held[symbol]
+        del self.held_by[symbol]
         return [Unsubscribed(symbol)]
 
     def encode(self, change: Change, now: int) -> list[Native]:
         """Trades, the book that they left, and the summary if something was traded."""
         frames: list[Native] = []
         listed = self.listed[change.raw]
-        channels = self.held.get(change.raw, {})
+        channels = self.held_by.get(change.raw, {})
         if change.prints and "trade" in channels:
             frames.append(("trade", _trades(listed, change.prints)))
         if "depth" in channels and (change.bids or change.asks):

@@ -183,6 +183,9 @@ class Dismissed(Struct, frozen=True, gc=False):
 Answer: TypeAlias = bytes | Subscribed | Unsubscribed | Dismissed
 """What a client's message leads to: frames to send at once, and whom to tell of which symbol."""
 
+Pair: TypeAlias = tuple[str, str]
+"""(channel in our words, the venue's spelling of a symbol)."""
+
 Native: TypeAlias = tuple[str, bytes]
 """One frame in the venue's dialect, and its channel in our words (`book trade quote ticker bar`)."""
 
@@ -233,6 +236,8 @@ class Counterpart(Protocol):
     """Digits behind the point that this dialect can write."""
     first_trade: int
     """What the venue adds to `Print.id`."""
+    lists_all: bool
+    """Whether one GET lists all its symbols, so that what it does not list does not exist."""
 
     def __init__(self, listed: Mapping[str, Listed], key: str = "") -> None:
         """`listed` is every symbol by the venue's spelling; `key` the only API key accepted, empty for any."""
@@ -248,6 +253,19 @@ class Counterpart(Protocol):
 
     def concerns(self, data: bytes) -> str:
         """The symbol whose whole book this part is answered with; empty where it is with none."""
+
+    @staticmethod
+    def named(target: str) -> list[Pair]:
+        """What the path and query of a connection ask for of what a gateway's books and trades can tell."""
+
+    def asks(self, data: bytes) -> list[Pair]:
+        """What one message asks for of what a gateway's books and trades can tell; [] where it ends something, or is garbage."""
+
+    def held(self) -> list[Pair]:
+        """What this client is subscribed to, of the same."""
+
+    def refuse(self, data: bytes, reason: str, text: str, now: int) -> list[Answer]:
+        """Answer a message (empty: the connection's own path) with an error: a name of `model.reason` and what the venue said."""
 
     def encode(self, change: Change, now: int) -> list[Native]:
         """What this client is told of a change; `listed` already holds it. Every change of a subscribed symbol must pass here."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Literal, TypeAlias
 
 from msgspec import Struct
@@ -45,6 +46,12 @@ EVERYONE = Claims("anonymous", "admin")
 """Where no token is asked for: a gateway on the loopback is its user's own."""
 
 
+def covers_all(claims: Claims) -> bool:
+    """Whether nothing has to be looked up: it may read everything."""
+    return "*" in claims.allow
+
+
+@lru_cache(maxsize=4096)
 def parse(pattern: str) -> Pattern:
     """(channel, venue, symbol) of one pattern. Raises BadPattern."""
     found = _PATTERN.fullmatch(pattern)

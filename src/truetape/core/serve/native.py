@@ -10,26 +10,25 @@ Next door: `core.feed.counterpart` is the venue before one bot; `grain.py` keeps
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeAlias
 
 import msgspec
-from msgspec.structs import replace
 
 from truetape.core.feed.counterpart import (
     Change,
     Counterpart,
     Dismissed,
     Listed,
+    Pair,
     Print,
     Reply,
     Steps,
     Subscribed,
     Unsubscribed,
 )
-from truetape.core.serve import grain
-from truetape.core.serve.ladders import cut, difference, fill
+from truetape.core.serve.bot import Ask, Bot, Request
+from truetape.core.serve.row import Row
 from truetape.core.sim.act import Hang, Say
 from truetape.model.event import Book, Gap, Lagged, Market, Status, Trade
 from truetape.model.instrument import Instrument
@@ -40,37 +39,17 @@ TODO_MAX = 10_000
 """Requests of one bot that wait for room in its pipe."""
 SEEING = ("LIVE", "QUIET")
 
+UNWANTED = "unsubscribed"
+"""The reason of a Status when nobody holds a subscription any more."""
+
 Whole: TypeAlias = Callable[[str], Book | None]
 """The whole book of a symbol by the venue's spelling, None where it cannot be believed now."""
-Told: TypeAlias = Say | Hang
 
 
-class Row:
-    """One symbol: what bots are told of, whether its book is whole, and why not."""
-
-    __slots__ = ("depth", "known", "listed", "sound", "why")
-
-    def __init__(self, listed: Listed) -> None:
-        self.listed = listed
-        self.known = listed.instrument.price_decimals >= 0  # whether its digits are
-        self.sound = False
-        self.why = "waiting for the first book"
-        self.depth = 0  # levels that the venue maintains; 0 all
+Told: TypeAlias = Say | Hang | Ask
 
 
-class Bot:
-    """One connection."""
-
-    __slots__ = ("later", "listed", "number", "out", "todo", "told", "venue")
-
-    def __init__(self, number: int, venue: Counterpart, listed: Mapping[str, Listed]) -> None:
-        self.number = number
-        self.venue = venue
-        self.listed = listed
-        self.out: list[bytes] = []
-        self.told: dict[str, None] = {}
-        self.todo: deque[bytes] = deque()
-        self.later: dict[str, list[bytes]] = {}  # requests for books that are not LIVE yet
+NONE: Mapping[str, Listed] = {}
 
 
 class NativeRoom:
@@ -92,15 +71,26 @@ class NativeRoom:
 
     # -- symbols --------------------------------------------------------------------------------------------------------
 
-    def add(self, raw: str, symbol: str, now: int, instrument: Instrument | None = None) -> None:
-        """A symbol that the gateway is subscribed to; once is enough."""
-        if raw in self.rows:
+    def add(self, raw: str, symbol: str, now: int, instrument: Instrument | None = None, book: bool = True) -> None:
+        """A symbol that the gateway is subscribed to, with its book or without; as often as you like."""
+        row = self.rows.get(raw)
+        if row is not None:
+            if book and not row.book:
+                row.book = True
+                self._look[raw] = None
             return
         known = instrument if instrument is not None else Instrument(symbol, raw)
         self.listed[raw] = Listed(known, 0, now)
-        self.rows[raw] = Row(self.listed[raw])
+        self.rows[raw] = Row(self.listed[raw], self.kind, self.truncate, book)
         self._by_raw[raw] = {}
         self._look[raw] = None
+
+    def drop(self, raw: str) -> None:
+        """The gateway is not subscribed to it any more; who is told of it still keeps it."""
+        if not self._by_raw[raw]:
+            for held in (self.rows, self.listed, self._by_raw):
+                del held[raw]
+            self._look.pop(raw, None)
 
     def ready(self, raw: str) -> bool:
         """Whether its book is whole."""
@@ -108,36 +98,59 @@ class NativeRoom:
 
     # -- bots -----------------------------------------------------------------------------------------------------------
 
-    def opened(self, number: int, target: str, listed: Mapping[str, Listed], now: int) -> list[Told]:
+    def opened(self, number: int, target: str, listed: dict[str, Listed], now: int) -> list[Told]:
         """A bot stands before this path and query; `listed` are the symbols that it may have."""
         bot = self.bots[number] = Bot(number, self.kind(listed), listed)
         bot.venue.relays = True
-        return self._answer(bot, bot.venue.opened(target, now))
+        return self._try(bot, Request(b"", self.kind.named(target), target), now)
 
     def received(self, number: int, data: bytes, now: int) -> list[Told]:
         """A bot said something. What takes room is done by `proceed`, as its pipe has it."""
         bot = self.bots.get(number)
         if bot is None:
             return []
-        bot.todo.extend(bot.venue.parts(data))
-        if len(bot.todo) > TODO_MAX:
+        bot.stirred = True
+        bot.todo.extend(Request(part, bot.venue.asks(part)) for part in bot.venue.parts(data))
+        if len(bot.todo) + len(bot.parked) > TODO_MAX:
             return [Hang(number, 1008, "too many requests")]
-        return []
+        fresh = {pair: None for pair in bot.venue.asks(data) if pair not in bot.settled}
+        return [Ask(number, list(fresh))] if fresh else []
 
     def proceed(self, number: int, now: int) -> list[Told]:
         """Its next request, if its pipe has room: [] also where there is none, see `waiting`."""
         bot = self.bots.get(number)
         if bot is None or not bot.todo:
             return []
-        data = bot.todo.popleft()
-        raw = bot.venue.concerns(data)
-        if bot.later and b'"unsubscribe"' in data:
-            for name in [name for name in bot.later if name.encode() in data]:
-                del bot.later[name]
+        request = bot.todo.popleft()
+        if bot.parked or bot.later:
+            bot.forget(request.data.lower())
+        return self._try(bot, request, now)
+
+    def _try(self, bot: Bot, request: Request, now: int) -> list[Told]:
+        """Answer a request, if all that it asks for is settled and its book whole; else keep it."""
+        open_ = [pair for pair in request.pairs if pair not in bot.settled]
+        if open_:
+            bot.parked.append(request)
+            return [Ask(bot.number, open_)]
+        if (why := bot.refused(request.pairs)) is not None:
+            return self._answer(bot, bot.venue.refuse(request.data, *why, now))
+        if request.target is not None:
+            return self._answer(bot, bot.venue.opened(request.target, now))
+        raw = bot.venue.concerns(request.data)
         if raw and raw in bot.listed and not self.rows[raw].sound:
-            bot.later.setdefault(raw, []).append(data)
+            bot.later.setdefault(raw, []).append(request)
             return []
-        return self._answer(bot, bot.venue.received(data, now))
+        return self._answer(bot, bot.venue.received(request.data, now))
+
+    def settled(self, number: int, pair: Pair, why: tuple[str, str] | None) -> None:
+        """What a bot asked for is subscribed to, or cannot be: `why` is a name of `model.reason` and what the venue said."""
+        if (bot := self.bots.get(number)) is not None:
+            bot.settle(pair, why)
+
+    def unheld(self, number: int, pairs: Iterable[Pair]) -> list[Pair]:
+        """Which of these a bot does not hold any more, once everything that it asked for was answered."""
+        bot = self.bots.get(number)
+        return bot.unheld(pairs) if bot is not None and bot.stirred else []
 
     def waiting(self, number: int) -> bool:
         """Whether requests of this bot wait for `proceed`."""
@@ -151,14 +164,23 @@ class NativeRoom:
             for raw in bot.told:
                 self._by_raw[raw].pop(bot, None)
 
-    def http(self, path: str, query: Mapping[str, str], listed: Mapping[str, Listed], now: int) -> Reply:
-        """A plain GET: the venue's own REST."""
+    def http(
+        self, path: str, query: Mapping[str, str], listed: Mapping[str, Listed], now: int, others: Mapping[str, Listed] = NONE
+    ) -> Reply:  # fmt: skip
+        """A plain GET: the venue's own REST. `others`: what the venue lists; of what is in both, its own list has the better grain."""
         symbol = query.get("symbol", "")
-        if "depth" in path and symbol in listed and not self.rows[symbol].sound:
-            text = f"the gateway's book of {symbol} is not LIVE ({self.rows[symbol].why}); ask again"
-            return Reply(503, msgspec.json.encode({"code": -1001, "msg": text, "message": text}))
-        there = {raw: row for raw, row in listed.items() if self.rows[raw].known}  # of others no digits are known yet
-        return self.kind.http(there, path, query, now)
+        if "depth" not in path:
+            there = {
+                raw: row for raw, row in listed.items() if self.rows[raw].known
+            }  # of others no digits are known yet
+            return self.kind.http({**there, **others}, path, query, now)
+        if symbol in listed and self.rows[symbol].sound:
+            return self.kind.http(listed, path, query, now)
+        if symbol not in listed and symbol not in others:
+            return self.kind.http(NONE, path, query, now)
+        why = self.rows[symbol].why if symbol in listed else "it is not subscribed to it"
+        text = f"the gateway's book of {symbol} is not LIVE ({why}); ask again"
+        return Reply(503, msgspec.json.encode({"code": -1001, "msg": text, "message": text}))
 
     def _answer(self, bot: Bot, answers: Iterable[bytes | Subscribed | Unsubscribed | Dismissed]) -> list[Told]:
         frames: list[bytes] = []
@@ -202,6 +224,8 @@ class NativeRoom:
         look, self._look = self._look, {}
         for raw in look:
             row = self.rows[raw]
+            if not row.book:
+                continue
             book = whole(raw)
             if book is None:
                 self._lose(raw, row.why if not row.sound else "it is not LIVE", hung)
@@ -232,10 +256,21 @@ class NativeRoom:
         if event.channel != "book" or event.raw not in self.rows:
             return
         self._look[event.raw] = None
-        if isinstance(event, Gap) and not event.recovered:
+        if isinstance(event, Status) and event.reason == UNWANTED:
+            self._unwanted(event.raw, hung)
+        elif isinstance(event, Gap) and not event.recovered:
             self._lose(event.raw, event.reason, hung)
         elif isinstance(event, Status) and event.state not in SEEING:
             self._lose(event.raw, f"{event.state}: {event.reason}", hung)
+
+    def _unwanted(self, raw: str, hung: dict[Bot, str]) -> None:
+        """Nobody wanted the book any more: who has the trades alone has lost nothing."""
+        row = self.rows[raw]
+        row.book, row.why = False, UNWANTED
+        row.lose()
+        for bot in self._by_raw[raw]:
+            if ("book", raw) in bot.venue.held():
+                hung.setdefault(bot, f"{raw}: {UNWANTED}")
 
     def _lose(self, raw: str, why: str, hung: dict[Bot, str]) -> None:
         """The book is in doubt from here on."""
@@ -243,9 +278,7 @@ class NativeRoom:
         self._look[raw] = None
         row.why = why
         if row.sound:
-            row.sound = False
-            fill(row.listed.bids, ())
-            fill(row.listed.asks, ())
+            row.lose()
             for bot in self._by_raw[raw]:
                 hung.setdefault(bot, f"{raw}: {why}")
 
@@ -258,20 +291,11 @@ class NativeRoom:
             return
         if not row.sound:
             return
-        sides = self._steps(row, event)
-        if sides is None or (event.snapshot and 0 <= event.seq < row.listed.seq):
+        sides = row.apply(event)
+        if sides is None:
             self._lose(event.raw, "its numbers or digits changed", hung)
             return
-        bids, asks = sides
-        listed = row.listed
-        if event.snapshot:
-            bids, asks = difference(listed.bids, bids), difference(listed.asks, asks)
-        for side, levels in ((listed.bids, bids), (listed.asks, asks)):
-            for price, size in levels:
-                side.put(price, size)
-            if self.truncate and row.depth:
-                levels += cut(side, row.depth)
-        self._change(listed, bids, asks, [], event.seq, event.ts or event.recv)
+        self._change(row.listed, *sides, [], event.seq, event.ts or event.recv)
 
     def _change(
         self, listed: Listed, bids: list[Steps], asks: list[Steps], prints: list[Print], seq: int, at: int
@@ -289,93 +313,20 @@ class NativeRoom:
         for bot in self._by_raw[raw]:
             bot.out += [frame for _, frame in bot.venue.encode(change, at)]
 
-    def _steps(self, row: Row, event: Book) -> tuple[list[Steps], list[Steps]] | None:
-        """Both sides in whole steps; None where they have other digits than the book."""
-        instrument = row.listed.instrument
-        places, digits = instrument.price_decimals, instrument.size_decimals
-        sides: list[list[Steps]] = []
-        for number, levels in enumerate((event.bids, event.asks)):
-            side = [(grain.whole(price, places), grain.whole(size, digits)) for price, size in levels]
-            if any(price < 0 or size < 0 for price, size in side):
-                if not self._widen(row, grain.needed(event.bids + event.asks)):
-                    return None
-                return self._steps(row, event)
-            if event.marks is not None and not all(
-                grain.agrees(price, size, mark) for (price, size), mark in zip(side, event.marks[number], strict=True)
-            ):
-                return None
-            sides.append(list(dict(side).items()))  # Kraken may name a price twice in one message: the last word holds
-        return sides[0], sides[1]
-
     def _load(self, raw: str, book: Book) -> None:
         """A whole book to begin with. Nobody is told of it: who is subscribed was hung up."""
-        row = self.rows[raw]
+        self._look[raw] = None
         if self.kind.wrong.summed and book.marks is None:
-            self._look[raw] = None  # without its digits no checksum would hold; `whole` has them
-            return
-        places, digits = self._grain(row, book)
-        if max(places, digits) > grain.PLACES_MAX or min(places, digits) < 0:
-            row.why = "its digits cannot be told"
-            return
-        old = row.listed.instrument
-        row.listed.instrument = replace(old, symbol=book.symbol, price_decimals=places, size_decimals=digits)
-        if (places, digits) != (old.price_decimals, old.size_decimals):
-            row.listed.prints.clear()
-        row.known = True
-        sides = self._steps(row, book)
-        if sides is None:
-            row.why = "its digits do not agree with its checksum"
-            return
-        listed = row.listed
-        for side, levels in ((listed.bids, sides[0]), (listed.asks, sides[1])):
-            fill(side, levels)
-        listed.seq = book.seq if book.seq >= 0 else listed.seq + 1
-        listed.depth = row.depth = book.depth
-        row.sound, row.why = True, ""
-        self._look[raw] = None  # who waits for it is answered when this turn is through
-
-    def _grain(self, row: Row, book: Book) -> tuple[int, int]:
-        if book.marks is not None:
-            levels, marks = book.bids + book.asks, book.marks[0] + book.marks[1]
-            return grain.marked(levels, marks) or (-1, -1)
-        of_price, of_size = grain.needed(book.bids + book.asks)
-        known = row.listed.instrument
-        return max(of_price, known.price_decimals), max(of_size, known.size_decimals)
-
-    def _widen(self, row: Row, wanted: tuple[int, int]) -> bool:
-        """More digits than so far: the same book in finer steps. Never where a checksum counts digits, nor beyond what can be written."""
-        listed = row.listed
-        old = listed.instrument
-        places, digits = max(wanted[0], old.price_decimals), max(wanted[1], old.size_decimals)
-        if self.kind.wrong.summed or max(places, digits) > self.kind.decimals_max:
-            return False
-        by_price, by_size = 10 ** (places - old.price_decimals), 10 ** (digits - old.size_decimals)
-        for side in (listed.bids, listed.asks):
-            fill(side, [(price * by_price, size * by_size) for price, size in side.top()])
-        listed.prints.clear()
-        listed.instrument = replace(old, price_decimals=places, size_decimals=digits)
-        return True
+            return  # without its digits no checksum would hold; `whole` has them
+        self.rows[raw].load(book)  # who waits for it is answered when this turn is through
 
     def _trade(self, event: Trade) -> None:
         row = self.rows.get(event.raw)
         if row is None:
             return
-        listed = row.listed
-        if not row.known:
-            places, digits = grain.needed([(event.price, event.size)])
-            listed.instrument = replace(listed.instrument, price_decimals=places, size_decimals=digits)
-            row.known = True
-        instrument = listed.instrument
-        price = grain.whole(event.price, instrument.price_decimals)
-        size = grain.whole(event.size, instrument.size_decimals)
-        if price < 0 or size < 0:
-            if not self._widen(row, grain.needed([(event.price, event.size)])):
-                self.unfit += 1
-                return
-            self._trade(event)
+        trade = row.print(event, self._trades + 1)
+        if trade is None:
+            self.unfit += 1
             return
         self._trades += 1
-        number = int(event.id) - self.kind.first_trade if event.id.isdecimal() else self._trades
-        trade = Print(price, size, event.side, number, event.ts or event.recv, taker=self._trades)
-        listed.trade(trade)
-        self._change(listed, [], [], [trade], -1, event.ts or event.recv)
+        self._change(row.listed, [], [], [trade], -1, event.ts or event.recv)

@@ -76,10 +76,35 @@ class Doors:
             transport.abort()  # type: ignore[attr-defined]  # as above
 
 
+class Later(BaseException):
+    """Raised by a visitor instead of an answer: it comes when `answer` is done, and `wire` makes bytes of it.
+
+    picows takes any `Exception` for an error of ours and answers 500 at once; this passes through it.
+    """
+
+    def __init__(self, answer: asyncio.Future[Any], wire: Callable[[Any], bytes]) -> None:
+        super().__init__()
+        self.answer = answer
+        self.wire = wire
+
+
 class _Door(WSProtocol):  # type: ignore[misc]  # its stub leaves it out
     """picows' protocol, its beginning and end told to the doors."""
 
     doors: Doors
+    later: Later | None = None
+
+    def buffer_updated(self, nbytes: int) -> None:
+        try:
+            super().buffer_updated(nbytes)
+        except Later as later:
+            self.later = later
+            later.answer.add_done_callback(self._answered)
+
+    def _answered(self, answer: asyncio.Future[Any]) -> None:
+        if self.later is not None and not answer.cancelled():
+            self.stands.write(self.later.wire(answer.result()))
+            self.stands.close()
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -91,6 +116,9 @@ class _Door(WSProtocol):  # type: ignore[misc]  # its stub leaves it out
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.doors.passed(self.stands)
+        if self.later is not None:
+            later, self.later = self.later, None
+            later.answer.cancel()
         super().connection_lost(exc)
 
 

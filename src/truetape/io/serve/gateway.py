@@ -36,7 +36,7 @@ from truetape.core.serve.rfc6455 import (
     head,
 )
 from truetape.io.serve.client import Pipe
-from truetape.io.serve.door import Doors, serve
+from truetape.io.serve.door import Doors, Later, serve
 
 LOG = logging.getLogger("truetape.picows.serve")
 LOG.setLevel(logging.CRITICAL)  # at DEBUG it would write request lines, and with them tokens
@@ -103,8 +103,8 @@ class Socket(Pipe, Protocol):
 class Host(Protocol):
     """Who decides."""
 
-    def get(self, request: Request) -> Answer:
-        """A plain GET."""
+    def get(self, request: Request) -> Answer | asyncio.Future[Answer]:
+        """A plain GET, answered now or within `door.HANDSHAKE_S`."""
 
     def upgrade(self, request: Request) -> Answer | Session:
         """A handshake: a session, or why not."""
@@ -251,7 +251,10 @@ async def listen(
         headers = {key.lower(): value for key, value in asked.headers.items()}
         request = Request(path, query, headers)
         if "websocket" not in headers.get("upgrade", "").lower():
-            return _plain(host.get(request))
+            answer = host.get(request)
+            if isinstance(answer, Answer):
+                return _plain(answer)
+            raise Later(answer, lambda answer: bytes(_plain(answer).response.to_bytes()))
         found = host.upgrade(request)
         if isinstance(found, Answer):
             return _plain(found)
@@ -264,7 +267,12 @@ async def listen(
 
 
 def _plain(answer: Answer) -> WSUpgradeResponseWithListener:
-    headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", **answer.headers}
+    headers = {
+        "Connection": "close",
+        "Cache-Control": "no-store",
+        "X-Content-Type-Options": "nosniff",
+        **answer.headers,
+    }
     if answer.status < 400:
         response = WSUpgradeResponse.create_ok_response(answer.body, headers)
     else:
