@@ -63,7 +63,7 @@ bench-cryptofeed: setup ## against cryptofeed's book, in an environment of its o
 peers: setup ## clients that we did not write, in an environment of their own
 	@tests/peers/run $(ARGS)
 
-conformance: setup ## the RFC 6455 suite against our server (needs Debian's mirror; Python 2.7 is unpacked, not installed)
+conformance: setup ## the RFC 6455 suite against our server and both client sides (needs Debian's mirror; Python 2.7 is unpacked, not installed)
 	@tests/conformance/run
 
 docs: setup ## write the generated reference pages

@@ -40,7 +40,7 @@ from truetape.core.route.modes import drop_oldest
 from truetape.core.route.orders import Order
 from truetape.core.route.pump import Pump
 from truetape.core.route.router import Router
-from truetape.model.effect import Close, Effect, Fetch, Open, Ping, Send
+from truetape.model.effect import Close, Doubt, Effect, Fetch, Open, Ping, Send
 from truetape.model.event import KINDS as KIND_OF
 from truetape.model.event import Book, Market, Status
 
@@ -199,6 +199,8 @@ class Player:
                 case Ping():
                     if self.options.get("pong") != "off" or self.lenient:
                         self.did(self.pump.sampled(effect.source, "pong", ROUND_TRIP, world.now))
+                case Doubt():
+                    pass  # a transcript has messages, no frames that could be wrong
                 case Send():
                     world.sent.setdefault(effect.source, deque()).append(effect)
                 case _:

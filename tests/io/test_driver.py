@@ -27,7 +27,6 @@ from truetape.app.config import parse, timing
 from truetape.app.symbols import resolve_all
 from truetape.core.route.pump import Pump
 from truetape.io.clock import now as clock
-from truetape.io.net.dial import PICOWS_LOG
 from truetape.io.net.driver import Dialing, Driver
 from truetape.model import record
 
@@ -736,11 +735,8 @@ async def test_a_bug_in_the_pump_ends_the_driver_with_it(where: str) -> None:
     assert errors == []
 
 
-def test_picows_never_logs_request_lines() -> None:
-    root = logging.getLogger()
-    before = root.level
-    root.setLevel(logging.DEBUG)
-    try:
-        assert not PICOWS_LOG.isEnabledFor(logging.INFO)
-    finally:
-        root.setLevel(before)
+async def test_picows_never_logs_request_lines(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG):
+        async with venue() as (_, url), driven(f"{url}?word=canary") as rig:
+            await rig.kept.until(lambda: rig.kept.of(record.OPENED))
+    assert "canary" not in "".join(one.getMessage() for one in caplog.records if not one.name.startswith("websockets"))

@@ -38,6 +38,12 @@ class Close(Struct, frozen=True, gc=False):
     abort: bool = False
 
 
+class Doubt(Struct, frozen=True, gc=False):
+    """The last message could not be read: hang up if it broke the WebSocket protocol, as text that is no UTF-8 does."""
+
+    source: str
+
+
 class Fetch(Struct, frozen=True, gc=False):
     """GET `url`; the answer comes back as `Fetched` with the same `ref`."""
 
@@ -46,4 +52,4 @@ class Fetch(Struct, frozen=True, gc=False):
     url: str
 
 
-Effect: TypeAlias = Open | Send | Ping | Close | Fetch
+Effect: TypeAlias = Open | Send | Ping | Close | Doubt | Fetch

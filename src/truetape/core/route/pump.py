@@ -29,7 +29,7 @@ from truetape.core.route.pair import Pair
 from truetape.core.route.rollover import Rollover
 from truetape.core.route.router import Router
 from truetape.core.route.watch import Watch
-from truetape.model.effect import Effect
+from truetape.model.effect import Doubt, Effect
 from truetape.model.event import Counted, Gap, Status
 
 SECOND = 1_000_000_000
@@ -115,6 +115,8 @@ class Pump:
             decoded = link.decode(data, now)
         except UNREADABLE as error:
             self.judge.garbage(link, error, now)
+            if session is not None:
+                self._effects.append(Doubt(source))
             return self._drain()
         if session is not None and session.garbage:
             session.garbage = 0

@@ -1,7 +1,7 @@
-"""The rules of RFC 6455 that a server must hold its clients to, over frames that are parsed already: breaches are named with their close code.
+"""The rules of RFC 6455 that each side must hold the other to, over frames that are parsed already: breaches are named with their close code.
 
 picows parses frames and unmasks them; it leaves reserved bits, fragments, UTF-8, control frames and close codes to us. An `Assembler` is
-one connection's; next door `io.serve.gateway` feeds it.
+one connection's; `io.serve.gateway` feeds it with what clients say, `io.net` with what venues and gateways do.
 """
 
 from __future__ import annotations
@@ -88,6 +88,11 @@ def control(opcode: int, fin: bool, reserved: bool, payload: bytes) -> None:
         raise Breach(1002, f"expected a control frame of at most {CONTROL_MAX} bytes")
 
 
+def may_be_sent(code: int) -> bool:
+    """Whether a close frame may carry it (RFC 6455, 7.4, and the registry that it names)."""
+    return 1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999
+
+
 def closing(payload: bytes) -> tuple[int, str]:
     """The code and text of a close frame; 1005 where it has none. Raises Breach."""
     if not payload:
@@ -95,7 +100,7 @@ def closing(payload: bytes) -> tuple[int, str]:
     if len(payload) == 1:
         raise Breach(1002, "expected a close code of two bytes")
     code = int.from_bytes(payload[:2], "big")
-    if not (1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999):
+    if not may_be_sent(code):
         raise Breach(1002, f"expected a close code that may be sent, found {code}")
     try:
         return code, payload[2:].decode()

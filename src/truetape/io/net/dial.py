@@ -6,26 +6,20 @@ Next door: `driver.py` asks for it and applies what follows; `http.py` fetches.
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import socket
 import ssl
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 from msgspec import Struct
 from picows import WSInvalidStatusError, WSListener, WSTransport, ws_connect
 
+from truetape.io.amends import Ear
 from truetape.io.net.http import retry_after
 from truetape.io.net.pins import Pins, WrongPin
-
-PICOWS_LOG = logging.getLogger("truetape.picows.client")
-PICOWS_LOG.setLevel(
-    logging.CRITICAL
-)  # at DEBUG it would write request lines, and with them keys; what it says else, we say ourselves
-
 
 SAID_MAX = 2000
 """Characters kept of the body that comes with a refusal."""
@@ -57,9 +51,9 @@ class Failed(Exception):
 
 
 async def dial(listener: WSListener, url: str, how: Dialing, reached: Callable[[], None] = lambda: None) -> WSTransport:
-    """Connect `listener` to `url`; it hears `on_ws_connected` before this returns. Raises Failed, and leaves nothing open then.
+    """Connect `listener` to `url`; it hears `on_ws_connected` before this returns, keeps `transport` from then on, and answers pings.
 
-    `reached` is told when TCP stands, with a proxy as far as that.
+    Raises Failed, and leaves nothing open then. `reached` is told when TCP stands, with a proxy as far as that.
     """
     held: list[socket.socket] = []
 
@@ -77,7 +71,8 @@ async def dial(listener: WSListener, url: str, how: Dialing, reached: Callable[[
                 url,
                 ssl_context=(how.ssl_context or _system()) if secure else None,
                 websocket_handshake_timeout=how.handshake_s,
-                logger_name=PICOWS_LOG,
+                logger_name=cast("Any", Ear(listener)),
+                enable_auto_pong=False,  # a ping may be wrong too
                 max_frame_size=how.message_max,
                 proxy=how.proxy,
                 extra_headers=how.headers or None,
@@ -116,6 +111,15 @@ async def dial(listener: WSListener, url: str, how: Dialing, reached: Callable[[
                     sock.shutdown(
                         socket.SHUT_RDWR
                     )  # its transport, which picows keeps to itself, sees the end and closes
+
+
+def breach_of(transport: WSTransport) -> tuple[str, int] | None:
+    """What was wrong and which close code it was given, where picows hung up by itself: the other side broke the protocol."""
+    if not transport.is_close_frame_sent or transport.close_handshake.recv_then_sent:
+        return None
+    sent = transport.close_handshake.sent
+    assert sent is not None, "a close frame was sent"
+    return str(sent.reason), int(sent.code.value)
 
 
 def _receive_buffer(host: str) -> int:

@@ -25,7 +25,7 @@ from truetape.io.net.http import Getter
 from truetape.io.net.line import Line
 from truetape.io.net.pins import days_left, tls_version
 from truetape.model import record
-from truetape.model.effect import Close, Effect, Fetch, Open, Ping, Send
+from truetape.model.effect import Close, Doubt, Effect, Fetch, Open, Ping, Send
 
 __all__ = ["Dialing", "Driver", "Recorder"]
 
@@ -292,6 +292,9 @@ class Driver:
                     self._spawn(self._fetch(effect), None)
                 case Close():
                     self._hang_up(effect)
+                case Doubt():
+                    if (stands := self._lines.get(effect.source)) is not None:
+                        stands.doubtful = True
 
     def _spawn(self, coroutine: Any, line: Line | None) -> None:
         if self._group is None or self._stop.is_set():

@@ -12,14 +12,17 @@ from typing import Protocol, cast
 from msgspec import Struct
 from picows import WSFrame, WSListener, WSMsgType, WSTransport
 
-from truetape.core.serve.rfc6455 import CLOSE, NO_CODE, PING, Assembler, Breach, close_payload, closing, control
-from truetape.io.net.dial import Dialing, Failed, dial
+from truetape.core.serve.rfc6455 import CLOSE, PING, Assembler, Breach, Kind, close_payload, closing, control
+from truetape.io.amends import retrieve
+from truetape.io.net.dial import Dialing, Failed, breach_of, dial
 from truetape.model.wire import JSON
 
 MESSAGE_MAX = 64 * 1024 * 1024
 """Bytes of one message of a gateway: 256 whole books of 1,000 levels are ten million."""
 FRAGMENTS_MAX = 65_536
 LOST = 1006
+CLOSE_S = 2.0
+"""How long what is unsent may hold a socket that was closed."""
 OPCODES = {kind: kind.value for kind in WSMsgType}
 
 
@@ -95,17 +98,17 @@ class Web(WSListener):
         self._host: Host | None = host
         self._kind = WSMsgType.TEXT if text else WSMsgType.BINARY
         self._assembler = Assembler(MESSAGE_MAX, FRAGMENTS_MAX)
-        self._transport: WSTransport | None = None
+        self.transport: WSTransport | None = None
+        self._closing = False
         self._end = (LOST, "the connection broke without a close frame")
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         """The handshake is done."""
-        self._transport = transport
+        self.transport = transport
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         """One frame, perhaps a part of a message."""
-        host = self._host
-        if host is None:
+        if self._closing or self._host is None:
             return
         opcode = OPCODES[frame.msg_type]
         reserved = frame.rsv1 or frame.rsv2 or frame.rsv3
@@ -114,47 +117,58 @@ class Web(WSListener):
             if opcode >= CLOSE:
                 control(opcode, frame.fin, reserved, payload)
                 if opcode == CLOSE:
-                    code, said = closing(payload)
-                    self._end = (code, said)
-                    transport.send(WSMsgType.CLOSE, close_payload(code, "") if code != NO_CODE else b"")
-                    transport.disconnect()
+                    self._end = closing(payload)
+                    self._bye(transport, close_payload(self._end[0], ""))
                     return
                 if opcode == PING:
                     transport.send_pong(payload)
-                host.heard()
+                self._host.heard()
             elif (whole := self._assembler.frame(opcode, frame.fin, reserved, payload)) is not None:
-                if (whole[0] == "text") != (self._kind is WSMsgType.TEXT):
-                    raise Breach(1003, "expected messages of the kind that was agreed")
-                host.message(whole[1])
+                self.message(*whole)
         except Breach as breach:
             self._end = (LOST, f"the gateway broke the protocol: {breach}")
-            transport.send(WSMsgType.CLOSE, close_payload(breach.code, str(breach)))
-            transport.disconnect()
+            self._bye(transport, close_payload(breach.code, str(breach)))
+
+    def message(self, kind: Kind, data: bytes) -> None:
+        """One whole message. Raises Breach."""
+        if (kind == "text") != (self._kind is WSMsgType.TEXT):
+            raise Breach(1003, "expected messages of the kind that was agreed")
+        assert self._host is not None, "who has gone hears nothing"
+        self._host.message(data)
+
+    def _bye(self, transport: WSTransport, payload: bytes) -> None:
+        """A close frame, after which nothing is heard any more; the socket does not outlive `CLOSE_S`, whatever is unsent."""
+        self._closing = True
+        transport.send(WSMsgType.CLOSE, payload)
+        transport.disconnect()
+        asyncio.get_running_loop().call_later(CLOSE_S, transport.disconnect, False)
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         """The socket is gone."""
-        self._transport = None
+        self.transport = None
         host, self._host = self._host, None
+        if not self._closing and (breach := breach_of(transport)) is not None:
+            self._end = (LOST, f"the gateway broke the protocol: {breach[0]}")
         if host is not None:
             host.lost(*self._end)
+        asyncio.get_running_loop().call_soon(lambda: retrieve(transport.wait_disconnected()))
 
     def send(self, message: bytes) -> None:
         """See GatePipe."""
-        if self._transport is not None:
-            self._transport.send(self._kind, message)
+        if self.transport is not None:
+            self.transport.send(self._kind, message)
 
     def close(self) -> None:
         """See GatePipe."""
         self._host = None
-        if self._transport is not None:
-            self._transport.send(WSMsgType.CLOSE, close_payload(1000, ""))
-            self._transport.disconnect()
+        if self.transport is not None:
+            self._bye(self.transport, close_payload(1000, ""))
 
     def abort(self) -> None:
         """See GatePipe."""
         self._host = None
-        if self._transport is not None:
-            self._transport.underlying_transport.abort()
+        if self.transport is not None:
+            self.transport.underlying_transport.abort()
 
 
 class Side(asyncio.Protocol):

@@ -18,6 +18,7 @@ from picows import WSAutoPingStrategy
 from picows.picows import WSProtocol  # type: ignore[attr-defined]  # its stub leaves it out
 
 from truetape.core.serve.meter import Crowd
+from truetape.io.amends import Ear
 from truetape.io.clock import now as clock
 
 HANDSHAKE_S = 5.0
@@ -123,16 +124,18 @@ class _Door(WSProtocol):  # type: ignore[misc]  # its stub leaves it out
 
 
 async def serve(
-    visitor: Visitor, doors: Doors, address: str, port: int, tls: ssl.SSLContext | None, *, frame_max: int, logger: Any
+    visitor: Visitor, doors: Doors, address: str, port: int, tls: ssl.SSLContext | None, *, frame_max: int
 ) -> asyncio.Server:
     """Listen. Raises OSError."""
 
     def made() -> _Door:
+        ear = Ear()
         door = _Door(
-            None, None, False, visitor, logger, True, HANDSHAKE_S, False, 20, 20, WSAutoPingStrategy.PING_WHEN_IDLE, False, frame_max, None,
+            None, None, False, visitor, ear, True, HANDSHAKE_S, False, 20, 20, WSAutoPingStrategy.PING_WHEN_IDLE, False, frame_max, None,
             READ_BYTES,
         )  # fmt: skip
         door.doors = doors
+        ear.of(door)
         return door
 
     options: dict[str, Any] = {"ssl": tls, "ssl_handshake_timeout": HANDSHAKE_S} if tls is not None else {}

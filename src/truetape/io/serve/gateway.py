@@ -6,7 +6,6 @@ Next door: `core.serve.rfc6455` has the rules; `hall.py` gives clients their tur
 from __future__ import annotations
 
 import asyncio
-import logging
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
@@ -38,8 +37,6 @@ from truetape.core.serve.rfc6455 import (
 from truetape.io.serve.client import Pipe
 from truetape.io.serve.door import Doors, Later, serve
 
-LOG = logging.getLogger("truetape.picows.serve")
-LOG.setLevel(logging.CRITICAL)  # at DEBUG it would write request lines, and with them tokens
 OPCODES = {kind: kind.value for kind in WSMsgType}
 PONG_BYTES = 64 * 1024
 """Where so much waits already, a ping goes without its pong."""
@@ -263,7 +260,7 @@ async def listen(
         response = WSUpgradeResponse.create_101_response(extra)
         return WSUpgradeResponseWithListener(response, Guest(found, doors))
 
-    return await serve(visitor, doors, address, port, tls, frame_max=frame_max, logger=LOG)
+    return await serve(visitor, doors, address, port, tls, frame_max=frame_max)
 
 
 def _plain(answer: Answer) -> WSUpgradeResponseWithListener:

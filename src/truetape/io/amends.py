@@ -1,0 +1,64 @@
+"""What picows does otherwise than we promise, mended from outside, for the rooms that stand on it.
+
+picows reads one frame ahead. Where that one is wrong it says so before the frame in front of it was delivered: to a client that sends two close
+frames in one read it answers the second with 1002, where the first should be answered and the rest be nobody's (RFC 6455, 5.5.1). And where
+a venue broke the protocol it keeps that as an exception for whoever waits for the end of the connection; if nobody does, the loop complains.
+Next door: `io.net` and `io.serve` use both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any
+
+from truetape.core.serve.rfc6455 import may_be_sent
+
+NORMAL = 1000
+
+
+class Ear:
+    """What picows takes for its logger: it hears of a wrong frame just before the close frame for it is sent, the only moment to come first.
+
+    `owner.transport` is the picows transport. Nothing is logged: what is worth a line is said by whoever owns the connection, and at DEBUG
+    picows would write request lines, and with them keys.
+    """
+
+    __slots__ = ("_owner",)
+
+    def __init__(self, owner: object = None) -> None:
+        self._owner: Callable[[], object] = _nobody if owner is None else weakref.ref(owner)
+
+    def of(self, owner: object) -> None:
+        """Whose it is, where that could not be said at first. It keeps nobody alive: picows' objects would be a ring."""
+        self._owner = weakref.ref(owner)
+
+    def error(self, *_said: object, **_more: object) -> None:
+        """Where a close frame had come already, that is what is answered; picows sends nothing more then."""
+        transport = getattr(self._owner(), "transport", None)
+        if transport is None or transport.is_close_frame_sent or (shake := transport.close_handshake) is None:
+            return
+        if shake.recv is not None and shake.sent is None and may_be_sent(code := int(shake.recv.code) or NORMAL):
+            transport.send_close(code)
+
+    def isEnabledFor(self, _level: int) -> bool:  # noqa: N802  the logger's name for it
+        """At no level."""
+        return False
+
+    def log(self, *_said: object, **_more: object) -> None:
+        """Not here."""
+
+    debug = info = warning = exception = log
+
+
+def retrieve(told: Coroutine[Any, Any, object]) -> None:
+    """Take the exception out of a future that is done, and that only a coroutine of picows' gives away."""
+    with suppress(Exception, StopIteration, asyncio.CancelledError):
+        told.send(None)
+    told.close()
+
+
+def _nobody() -> None:
+    """Nobody's yet."""
