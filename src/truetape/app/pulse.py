@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from truetape.app import holders, memory
 from truetape.app.calm import Calm, pauses
+from truetape.app.trouble import Troubles
 from truetape.core.guard import Guard, Order, Restart, Shed, Tell, Tidy
 from truetape.core.lag import LagWatch
 from truetape.io.clock import awake, cpu_s
@@ -27,6 +28,7 @@ MS = 1_000_000
 SECOND = 1_000_000_000
 MB = 1_000_000
 BEAT_S = 0.25
+TROUBLES_BEATS = 4
 BUSY, QUIET, QUIET_BEATS = 0.8, 0.5, 4
 """Shares of the processor that make a burst and end it, and so many beats for that."""
 
@@ -44,6 +46,8 @@ class Pulse:
         self._cpu_s = cpu_s()
         self._tape_state = "ok"
         self._quiet = 0  # beats since a burst, 0: none was
+        self._troubles = Troubles(log.warning, log.info)
+        self._beats = 0
         self._took = 0  # ns that the last beat itself held up the loop
         self._timer: asyncio.TimerHandle | None = None
 
@@ -67,6 +71,10 @@ class Pulse:
             if self._gateway.journal is not None:
                 self._tell_of_the_tape(self._gateway.journal)
             self._gateway.look_at_keys()
+            self._beats += 1
+            if self._beats % TROUBLES_BEATS == 0:
+                links = self._gateway.pump.links.values()
+                self._troubles.look(stream for link in links for stream in link.streams.values())
             used, self._cpu_s = self._cpu_s, cpu_s()
             share = (self._cpu_s - used) / BEAT_S
             self._calm.beat(share)
