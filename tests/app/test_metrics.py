@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
+import shutil
+import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from websockets.asyncio.client import connect
 
@@ -87,6 +91,18 @@ async def test_what_is_exposed_is_what_the_gateway_counted(tmp_path: Path) -> No
             assert edges == sorted(edges), "cumulative, in the order of the edges"
         after = await scraped(gateway)
         assert after["truetape_consumer_delivered_events_total"][(("consumer", "reader"),)] >= delivered
+
+
+async def test_prometheus_own_linter_finds_nothing(tmp_path: Path) -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        assert os.environ.get("CI") != "true", "promtool is missing; .ci/run installs it"
+        pytest.skip("needs promtool (apt-get install prometheus)")
+    async with served(tmp_path) as gateway:
+        _, _, body = await get(gateway, "/metrics")
+    assert re.search(r'truetape_delay_quantile_seconds{.*quantile="0.5".*stage="network".*} [0-9.e-]+', body)
+    done = subprocess.run([promtool, "check", "metrics"], input=body, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
 async def test_totals_of_clients_never_fall_when_they_leave(tmp_path: Path) -> None:

@@ -48,11 +48,11 @@ DEFINITIONS: tuple[Definition, ...] = (
     _gauge("truetape_start_time_seconds", "When the gateway was made, Unix time."),
     _gauge("truetape_ready_state", "1 where /readyz answers 200, else 0."),
     *FEEDS,
-    _gauge(
-        "truetape_delay_quantile_seconds",
+    Definition(
+        "truetape_delay_quantile_seconds", "summary",
         "Delays since the start. network: from the venue's stamp to our receipt; decode: one read of a socket, judged and put into the boxes; "
         "queue: until a consumer takes it; delivery: the consumer's own work. The upper edge of an eighth of a power of two.",
-        "stage", "feed", "venue", "quantile",
+        ("stage", "feed", "venue", "quantile"),
     ),
     Definition(
         "truetape_delay_seconds", "histogram",
@@ -93,7 +93,7 @@ DEFINITIONS: tuple[Definition, ...] = (
     _gauge("truetape_journal_backlog_bytes", "What waits for the disk."),
     _counter("truetape_journal_holes_total", "Holes in the tape, made by this process."),
     _counter("truetape_journal_missing_records_total", "Records that they stand for."),
-    _gauge("truetape_journal_sync_seconds", "A write with its fdatasync, of the last 512.", "quantile"),
+    Definition("truetape_journal_sync_seconds", "summary", "A write with its fdatasync, of the last 512.", ("quantile",)),
     _gauge("truetape_journal_archive_bytes", "What closed segments take on disk."),
     _gauge("truetape_clients_connected", "Downstream clients, by how they are connected.", "transport"),
     _gauge("truetape_clients_blocked", "Downstream clients whose socket takes nothing at the moment."),

@@ -18,10 +18,10 @@ LABEL_MAX = 200
 
 
 class Definition(Struct, frozen=True):
-    """A metric as it is exposed; a counter's name ends in `_total`, a histogram is told as `_bucket` with `le`."""
+    """A metric as it is exposed; a counter's name ends in `_total`, a histogram is told as `_bucket` with `le`, a summary by `quantile`."""
 
     name: str
-    kind: Literal["gauge", "counter", "histogram"]
+    kind: Literal["gauge", "counter", "histogram", "summary"]
     help: str
     labels: tuple[str, ...] = ()
 
@@ -65,6 +65,10 @@ class Exposition:
             elif isinstance(family, GaugeMetricFamily | CounterMetricFamily):
                 assert isinstance(sample.value, float | int), "only a histogram has buckets"
                 family.add_metric(labels, sample.value)
+            else:
+                assert isinstance(sample.value, float | int), "only a histogram has buckets"
+                names = self._definitions[sample.name].labels
+                family.add_sample(sample.name, dict(zip(names, labels, strict=True)), sample.value)
         yield from families.values()
 
 
@@ -73,6 +77,8 @@ def _family(row: Definition) -> Metric:
         return GaugeMetricFamily(row.name, row.help, labels=row.labels)
     if row.kind == "counter":
         return CounterMetricFamily(row.name, row.help, labels=row.labels)
+    if row.kind == "summary":
+        return Metric(row.name, row.help, "summary")
     return HistogramMetricFamily(row.name, row.help, labels=row.labels)
 
 
