@@ -40,6 +40,9 @@ class Pages:
             "/status": self.status,
             "/clients": self.clients_page,
             "/metrics": self.metrics,
+            "/v1/stream": lambda _request: Answer(
+                426, b"expected a WebSocket handshake\n", {**TEXT, "Upgrade": "websocket"}
+            ),
             **dict.fromkeys(webpage.files(), self.page),
         }
 

@@ -103,7 +103,9 @@ async def dial(listener: WSListener, url: str, how: Dialing, reached: Callable[[
             f"dial_failed: {why if str(error) else f'not connected within {how.dial_s + how.handshake_s:g} s'}"
         ) from None
     except Exception as error:  # noqa: BLE001  whatever libraries find in an address or an answer; the session decides when to try again
-        raise Failed(f"dial_failed: {type(error).__name__}: {error}") from None
+        asks = "; is TLS spoken there?" if url.startswith("wss:") else ""
+        why = str(error) or f"hung up in the handshake{asks}"  # a reset has no words of its own
+        raise Failed(f"dial_failed: {type(error).__name__}: {why}") from None
     finally:
         if made is None:
             for sock in held:
