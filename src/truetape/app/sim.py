@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import importlib
-import signal
 import ssl
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from msgspec import Struct
 from truetape.app import cert
 from truetape.app.config import ConfigError
 from truetape.app.dialects import dialect
+from truetape.app.ending import Ending
 from truetape.core.feed.counterpart import Counterpart, Reply
 from truetape.core.feed.delay import Histogram
 from truetape.core.sim.act import Act, Beat, Cut, Drip, Freeze, Hang, Say, Swap
@@ -217,16 +217,8 @@ class Simulator:
 
 async def until_stopped(simulator: Simulator, announce: Callable[[Simulator], None]) -> int:
     """Serve in the foreground until SIGTERM (0) or SIGINT (130)."""
-    loop = asyncio.get_running_loop()
-    stopped: asyncio.Future[int] = loop.create_future()
-
-    def stop(code: int) -> None:
-        if not stopped.done():
-            stopped.set_result(code)
-
-    loop.add_signal_handler(signal.SIGTERM, stop, 0)
-    loop.add_signal_handler(signal.SIGINT, stop, 130)
+    ending = Ending()
     async with simulator:
         gc.freeze()  # books live as long as we do: the collector need not walk them
         announce(simulator)
-        return await stopped
+        return await ending.code

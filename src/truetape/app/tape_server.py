@@ -9,7 +9,6 @@ the records alone, so that two plays tell the same. Next door: `replay.py` repor
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 from truetape.app.capture import BadInput
 from truetape.app.config_serve import ServeConfig
 from truetape.app.departed import Departed
+from truetape.app.ending import Ending
 from truetape.app.replay import Pace, moment
 from truetape.app.serve import Service
 from truetape.app.sim import VENUES
@@ -260,15 +260,7 @@ async def serve(
     told: Callable[[str], None],
 ) -> int:  # fmt: skip
     """Play a tape for clients on the loopback until it ends (0), SIGTERM (0) or SIGINT (130). Raises BadInput, ConfigError."""
-    loop = asyncio.get_running_loop()
-    stopped: asyncio.Future[int] = loop.create_future()
-
-    def stop(code: int) -> None:
-        if not stopped.done():
-            stopped.set_result(code)
-
-    loop.add_signal_handler(signal.SIGTERM, stop, 0)
-    loop.add_signal_handler(signal.SIGINT, stop, 130)
+    stopped = Ending().code
     server = TapeServer(path, venue=venue, speed=speed, start=start, end=end, how=ServeConfig(port=port))
     server.how = ServeConfig(port=port, native=natives(server.tape.feeds))
     code = await server.serve(announce, stopped)

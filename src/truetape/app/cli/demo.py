@@ -19,6 +19,7 @@ from truetape.app import memory, secrets
 from truetape.app.cli import screen
 from truetape.app.cli.run import loop_factory
 from truetape.app.config import Config, parse
+from truetape.app.ending import Ending
 from truetape.app.live import Closed, Gateway, Subscription
 from truetape.core.feed.delay import Histogram
 from truetape.core.route.modes import conflate, drop_oldest, max_age
@@ -141,15 +142,8 @@ def summary(gateway: Gateway, meter: Meter, began: int) -> dict[str, Any]:
 
 async def _play(config: Config, seconds: float, as_json: bool) -> tuple[dict[str, Any], int]:
     """The figures, and the exit code of whoever ended it."""
-    loop = asyncio.get_running_loop()
-    ended: asyncio.Future[int] = loop.create_future()
-
-    def end(code: int) -> None:
-        if not ended.done():
-            ended.set_result(code)
-
-    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 0), (signal.SIGHUP, 0)):
-        loop.add_signal_handler(number, end, code)
+    ending = Ending()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, ending.end, 0)
     meter = Meter()
     began = clock()
     async with Gateway(config) as gateway, asyncio.TaskGroup() as group:
@@ -161,11 +155,11 @@ async def _play(config: Config, seconds: float, as_json: bool) -> tuple[dict[str
         group.create_task(_slow(gateway.subscribe("*", ["book"], mode=drop_oldest, bound=200, name="slow notebook")))
         if gateway.service is not None:
             print(f"the page: http://127.0.0.1:{gateway.service.port}/", file=sys.stderr, flush=True)
-        await _show(gateway, meter, began, seconds, ended, as_json)
+        await _show(gateway, meter, began, seconds, ending.code, as_json)
         result = summary(gateway, meter, began)
         for box in list(gateway.boxes):
             gateway.release(box, "the demo ended")
-    return result, ended.result() if ended.done() else 0
+    return result, ending.code.result() if ending.code.done() else 0
 
 
 async def _show(

@@ -12,6 +12,7 @@ import msgspec
 
 from truetape.app import restart, secrets, tls
 from truetape.app.config import load
+from truetape.app.ending import Ending
 from truetape.app.live import Gateway, open_gateway
 from truetape.app.reload import reload
 from truetape.app.sinks import make_bus
@@ -51,26 +52,18 @@ def run(path: Path) -> int:
 
 
 async def _serve(gateway: Gateway) -> int:
-    loop = asyncio.get_running_loop()
-    ended: asyncio.Future[int] = loop.create_future()
-
-    def end(code: int) -> None:
-        if not ended.done():
-            ended.set_result(code)
-
-    loop.add_signal_handler(signal.SIGTERM, end, 0)
-    loop.add_signal_handler(signal.SIGINT, end, 130)
+    loop, ending = asyncio.get_running_loop(), Ending()
     running = asyncio.Event()
     loop.add_signal_handler(signal.SIGHUP, lambda: reload(gateway) if running.is_set() else None)
-    loop.set_exception_handler(lambda _loop, context: _bug(context, end))
+    loop.set_exception_handler(lambda _loop, context: _bug(context, ending.end))
     async with gateway:
-        gateway.on_drain = lambda: end(0)
-        gateway.on_restart = lambda why: end(AGAIN)
+        gateway.on_drain = lambda: ending.end(0)
+        gateway.on_restart = lambda why: ending.end(AGAIN)
         feeds = ", ".join(f"{feed.name} ({len(feed.wants)})" for feed in gateway.feeds)
         journal = gateway.config.journal.dir if gateway.config.journal is not None else "none"
         log.info("started", feeds=feeds, journal=journal, connections=len(gateway.pump.links))
         running.set()
-        code = await ended
+        code = await ending.code
         running.clear()
         log.info("draining", then="restarting" if code == AGAIN else "ending")
     log.info("stopped", digest=gateway.pump.digest.value(), events=sum(gateway.pump.digest.counts().values()))
