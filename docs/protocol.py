@@ -7,31 +7,8 @@ from typing import Any, get_args
 import msgspec
 
 import truetape
+from truetape.model import wire
 from truetape.model.event import KINDS, Book, Gap, Lagged, Status, Trade
-from truetape.model.wire import (
-    CLOSINGS,
-    JSON,
-    MSGPACK,
-    PROTOCOL,
-    Authenticate,
-    Authenticated,
-    Bounds,
-    Bye,
-    Data,
-    Error,
-    Have,
-    Hello,
-    Ping,
-    Pong,
-    Resume,
-    Subscribe,
-    Subscribed,
-    ToClient,
-    ToGateway,
-    TopicAt,
-    Unsubscribe,
-    Unsubscribed,
-)
 
 KRAKEN = {"venue": "kraken", "symbol": "BTC-USD", "raw": "BTC/USD"}
 NOW = 1_795_236_781_715_703_645
@@ -69,30 +46,30 @@ EVENTS = [
         threshold_s=3.0,
     ),
 ]
-BOUNDS = Bounds(message_bytes=65536, messages_per_s=20.0, subscriptions=100, idle_s=300.0, history=300)
-RESUME = Resume("18ea1d0f9c1b2a3d", {"book_delta:kraken:BTC-USD": 1044, "trade:kraken:BTC-USD": 310})
+BOUNDS = wire.Bounds(message_bytes=65536, messages_per_s=20.0, subscriptions=100, idle_s=300.0, history=300)
+RESUME = wire.Resume("18ea1d0f9c1b2a3d", {"book_delta:kraken:BTC-USD": 1044, "trade:kraken:BTC-USD": 310})
 OFFSETS = {"book_delta:kraken:BTC-USD": 1088, "trade:kraken:BTC-USD": 311}
 EXAMPLES: dict[type, list[Any]] = {
-    Authenticate: [Authenticate("eyJhbGciOiJIUzI1NiIsImtpZCI6Im9sZCJ9.e30.c2lnbmF0dXJl")],
-    Subscribe: [
-        Subscribe(1, ["kraken:BTC-USD", "binance:*"], ["book"], "conflate", depth=10, conflate_ms=100.0, max_age_ms=1000.0),
-        Subscribe(2, ["kraken:BTC-USD"], ["book_delta", "trade"], conflate_ms=0.0, max_age_ms=1000.0, resume=RESUME),
+    wire.Authenticate: [wire.Authenticate("eyJhbGciOiJIUzI1NiIsImtpZCI6Im9sZCJ9.e30.c2lnbmF0dXJl")],
+    wire.Subscribe: [
+        wire.Subscribe(1, ["kraken:BTC-USD", "binance:*"], ["book"], "conflate", depth=10, conflate_ms=100.0, max_age_ms=1000.0),
+        wire.Subscribe(2, ["kraken:BTC-USD"], ["book_delta", "trade"], conflate_ms=0.0, max_age_ms=1000.0, resume=RESUME),
     ],
-    Have: [Have(2, Resume("18ea1d0f9c1b2a3d", {"trade:kraken:ETH-USD": 92}))],
-    Unsubscribe: [Unsubscribe(1)],
-    Ping: [Ping(NOW)],
-    Hello: [Hello(PROTOCOL, truetape.__version__, "18ea1d0f9c1b2a3d", NOW, "required", 5.0, BOUNDS)],
-    Authenticated: [Authenticated("bob", "reader", ["kraken:*/book", "kraken:*/trade"], NOW + 86_400_000_000_000)],
-    Subscribed: [
-        Subscribed(2, [TopicAt("book_delta:kraken:BTC-USD", 1086, False), TopicAt("trade:kraken:BTC-USD", 310, True)])
+    wire.Have: [wire.Have(2, wire.Resume("18ea1d0f9c1b2a3d", {"trade:kraken:ETH-USD": 92}))],
+    wire.Unsubscribe: [wire.Unsubscribe(1)],
+    wire.Ping: [wire.Ping(NOW)],
+    wire.Hello: [wire.Hello(wire.PROTOCOL, truetape.__version__, "18ea1d0f9c1b2a3d", NOW, "required", 5.0, BOUNDS)],
+    wire.Authenticated: [wire.Authenticated("bob", "reader", ["kraken:*/book", "kraken:*/trade"], NOW + 86_400_000_000_000)],
+    wire.Subscribed: [
+        wire.Subscribed(2, [wire.TopicAt("book_delta:kraken:BTC-USD", 1086, False), wire.TopicAt("trade:kraken:BTC-USD", 310, True)])
     ],
-    Unsubscribed: [Unsubscribed(1), Unsubscribed(3, "too slow: more than 1000 events waited")],
-    Data: [Data(2, EVENTS, OFFSETS)],
-    Pong: [Pong(NOW, NOW + 150_000)],
-    Error: [Error("forbidden", "the token of bob does not allow binance:*/book", 1)],
-    Bye: [Bye(4000, "draining", "the gateway ends", 2.5)],
+    wire.Unsubscribed: [wire.Unsubscribed(1), wire.Unsubscribed(3, "too slow: more than 1000 events waited")],
+    wire.Data: [wire.Data(2, EVENTS, OFFSETS)],
+    wire.Pong: [wire.Pong(NOW, NOW + 150_000)],
+    wire.Error: [wire.Error("forbidden", "the token of bob does not allow binance:*/book", 1)],
+    wire.Bye: [wire.Bye(4000, "draining", "the gateway ends", 2.5)],
 }  # fmt: skip
-UP, DOWN = get_args(ToGateway), get_args(ToClient)
+UP, DOWN = get_args(wire.ToGateway), get_args(wire.ToClient)
 
 HEAD = """# The downstream protocol
 
@@ -173,10 +150,10 @@ def text_of(cls: type) -> str:
 
 def pretty(message: Any) -> str:
     """An example as it goes over the wire, its lines broken where it is long."""
-    wire = msgspec.json.encode(message)
-    if len(wire) <= 120 or not isinstance(message, Data):
-        return wire.decode()
-    head, tail = wire.split(b'"events":[', 1)
+    said = msgspec.json.encode(message)
+    if len(said) <= 120 or not isinstance(message, wire.Data):
+        return said.decode()
+    head, tail = said.split(b'"events":[', 1)
     events = [msgspec.json.encode(event).decode() for event in message.events]
     rest = tail.decode().rpartition('],"offsets"')[2]
     return head.decode() + '"events":[\n  ' + ",\n  ".join(events) + '\n],"offsets"' + rest
@@ -184,7 +161,7 @@ def pretty(message: Any) -> str:
 
 def protocol_page() -> str:
     """`docs/protocol.md`."""
-    rows = [HEAD.format(protocol=PROTOCOL, json=JSON, msgpack=MSGPACK)]
+    rows = [HEAD.format(protocol=wire.PROTOCOL, json=wire.JSON, msgpack=wire.MSGPACK)]
     for title, classes in (("What a client says", UP), ("What the gateway says", DOWN)):
         rows.append(f"## {title}\n")
         for cls in classes:
@@ -195,7 +172,7 @@ def protocol_page() -> str:
         fields = ", ".join(f"`{name}`" for name in cls.__struct_fields__ if name != "marks")  # type: ignore[attr-defined]
         rows.append(f"- **{kind}**: {text_of(cls).partition(chr(10) + chr(10))[0]} Fields: {fields}.")
     rows.append("\n" + RESUMING.rstrip())
-    for row in CLOSINGS.values():
+    for row in wire.CLOSINGS.values():
         rows.append(f"| {row.code} | `{row.reason}` | {'yes' if row.again else 'no'} | {row.text} |")
     return "\n".join(rows) + "\n"
 
@@ -224,13 +201,13 @@ def asyncapi() -> dict[str, Any]:
     return {
         "asyncapi": "3.0.0",
         "info": {
-            "title": "truetape, downstream", "version": PROTOCOL.rpartition("v")[2] + ".0.0",
+            "title": "truetape, downstream", "version": wire.PROTOCOL.rpartition("v")[2] + ".0.0",
             "description": "Market data for many clients of one gateway. In prose, with resuming and close codes: protocol.md.",
             "license": {"name": "Apache-2.0"},
         },
         "defaultContentType": "application/json",
         "servers": {
-            "local": {"host": "127.0.0.1:8787", "protocol": "ws", "description": f"Sub-protocols {JSON} and {MSGPACK}."},
+            "local": {"host": "127.0.0.1:8787", "protocol": "ws", "description": f"Sub-protocols {wire.JSON} and {wire.MSGPACK}."},
             "team": {"host": "gateway.example:8787", "protocol": "wss", "security": [{"$ref": "#/components/securitySchemes/token"}]},
         },
         "channels": {

@@ -19,27 +19,7 @@ from truetape.core.serve.box import ClientBox
 from truetape.core.serve.claims import EVERYONE, Claims
 from truetape.core.serve.frames import Encoding
 from truetape.core.serve.meter import Bucket
-from truetape.model.wire import (
-    CLOSINGS,
-    PROTOCOL,
-    Authenticate,
-    Authenticated,
-    Bounds,
-    Bye,
-    Error,
-    Have,
-    Hello,
-    Ping,
-    Pong,
-    Resume,
-    Subscribe,
-    Subscribed,
-    ToClient,
-    ToGateway,
-    TopicAt,
-    Unsubscribe,
-    Unsubscribed,
-)  # fmt: skip
+from truetape.model import wire
 
 SECOND = 1_000_000_000
 ERRORS_MAX = 10
@@ -50,10 +30,10 @@ HAVE_MAX = 50_000
 _NAME = re.compile(r"[A-Za-z0-9*^][A-Za-z0-9*:/._^=+@#&-]*")
 """What a name may be made of, before it goes to a venue, into a log or onto a page."""
 
-Decoder = Callable[[bytes], ToGateway]
+Decoder = Callable[[bytes], wire.ToGateway]
 _DECODERS: dict[Encoding, Decoder] = {
-    "json": msgspec.json.Decoder(ToGateway).decode,
-    "msgpack": msgspec.msgpack.Decoder(ToGateway).decode,
+    "json": msgspec.json.Decoder(wire.ToGateway).decode,
+    "msgpack": msgspec.msgpack.Decoder(wire.ToGateway).decode,
 }
 
 
@@ -83,7 +63,7 @@ class Refused(Exception):
 class Desk(Protocol):
     """Who makes and ends subscriptions, and knows tokens."""
 
-    def subscribe(self, peer: Peer, asked: Subscribe, now: int) -> ClientBox:
+    def subscribe(self, peer: Peer, asked: wire.Subscribe, now: int) -> ClientBox:
         """A box that is filled from now on. Raises Refused."""
 
     def unsubscribe(self, peer: Peer, box: ClientBox, reason: str) -> None:
@@ -102,33 +82,33 @@ class Peer:
         self.encoding: Encoding = encoding
         self.claims = claims if claims is not None else (None if rules.tokens else EVERYONE)
         self.boxes: dict[int, ClientBox] = {}
-        self.ended: Bye | None = None
+        self.ended: wire.Bye | None = None
         self.opened_at = now
         self.last_rx = now
         self.received = 0
         self._decode = _DECODERS[encoding]
         self._bucket = Bucket(rules.messages_per_s, rules.burst, now)
         self._errors = 0
-        self._had: dict[int, Resume] = {}
+        self._had: dict[int, wire.Resume] = {}
 
-    def hello(self, now: int) -> list[ToClient]:
+    def hello(self, now: int) -> list[wire.ToClient]:
         """The first message."""
         r = self.rules
-        bounds = Bounds(r.message_bytes, r.messages_per_s, r.subscriptions, r.idle_s, r.history)
+        bounds = wire.Bounds(r.message_bytes, r.messages_per_s, r.subscriptions, r.idle_s, r.history)
         need: Literal["required", "none"] = "required" if r.tokens and self.claims is None else "none"
-        return [Hello(PROTOCOL, r.version, r.epoch, now, need, r.authenticate_within_s, bounds)]
+        return [wire.Hello(wire.PROTOCOL, r.version, r.epoch, now, need, r.authenticate_within_s, bounds)]
 
-    def heard(self, now: int) -> list[ToClient]:
+    def heard(self, now: int) -> list[wire.ToClient]:
         """A ping or pong of the transport came; they count as messages."""
         if self.ended is not None:
             return []
         self.last_rx = now
         return [] if self._bucket.take(now) else self._flooded(now)
 
-    def _flooded(self, now: int) -> list[ToClient]:
+    def _flooded(self, now: int) -> list[wire.ToClient]:
         return self.end("policy", f"more than {self.rules.messages_per_s:g} messages a second", now)
 
-    def message(self, data: bytes, now: int) -> list[ToClient]:
+    def message(self, data: bytes, now: int) -> list[wire.ToClient]:
         """One whole message of the client."""
         if self.ended is not None:
             return []
@@ -142,22 +122,22 @@ class Peer:
             self._errors += 1
             if self._errors >= ERRORS_MAX:
                 return self.end("bad_message", f"{ERRORS_MAX} messages that are none; the last: {error}", now)
-            return [Error("bad_message", f"expected authenticate, have, subscribe, unsubscribe or ping: {error}")]
-        if self.claims is None and not isinstance(asked, Authenticate):
+            return [wire.Error("bad_message", f"expected authenticate, have, subscribe, unsubscribe or ping: {error}")]
+        if self.claims is None and not isinstance(asked, wire.Authenticate):
             return self.end("no_token", "expected authenticate first", now)
         match asked:
-            case Ping():
-                return [Pong(asked.ts, now)]
-            case Authenticate():
+            case wire.Ping():
+                return [wire.Pong(asked.ts, now)]
+            case wire.Authenticate():
                 return self._authenticate(asked, now)
-            case Have():
+            case wire.Have():
                 return self._have(asked)
-            case Subscribe():
+            case wire.Subscribe():
                 return self._subscribe(asked, now)
-            case Unsubscribe():
+            case wire.Unsubscribe():
                 return self._unsubscribe(asked)
 
-    def _authenticate(self, asked: Authenticate, now: int) -> list[ToClient]:
+    def _authenticate(self, asked: wire.Authenticate, now: int) -> list[wire.ToClient]:
         if not self.rules.tokens:
             return [self._granted(EVERYONE)]
         try:
@@ -170,58 +150,60 @@ class Peer:
         return [self._granted(claims)]
 
     @staticmethod
-    def _granted(claims: Claims) -> Authenticated:
-        return Authenticated(claims.name, claims.role, list(claims.allow), claims.expires)
+    def _granted(claims: Claims) -> wire.Authenticated:
+        return wire.Authenticated(claims.name, claims.role, list(claims.allow), claims.expires)
 
-    def _have(self, asked: Have) -> list[ToClient]:
+    def _have(self, asked: wire.Have) -> list[wire.ToClient]:
         count = sum(len(part.offsets) + len(part.whole) for part in (*self._had.values(), asked.resume))
         if count > HAVE_MAX or len(self._had) > self.rules.subscriptions:
-            return [Error("too_many", f"expected at most {HAVE_MAX} offsets before a subscribe", asked.id)]
+            return [wire.Error("too_many", f"expected at most {HAVE_MAX} offsets before a subscribe", asked.id)]
         self._had[asked.id] = joined(self._had.get(asked.id), asked.resume)
         return []
 
-    def _subscribe(self, asked: Subscribe, now: int) -> list[ToClient]:
+    def _subscribe(self, asked: wire.Subscribe, now: int) -> list[wire.ToClient]:
         if (had := self._had.pop(asked.id, None)) is not None and asked.resume is not None:
             asked = msgspec.structs.replace(asked, resume=joined(had, asked.resume))
         for name in asked.symbols:
             if not _NAME.fullmatch(name) or ".." in name:
-                return [Error("unknown", f"expected venue:SYMBOL, venue:* or *, found {name[:64]!r}", asked.id)]
+                return [wire.Error("unknown", f"expected venue:SYMBOL, venue:* or *, found {name[:64]!r}", asked.id)]
         if asked.id in self.boxes:
-            return [Error("bad_request", f"expected an id that is free, found {asked.id}, which is in use", asked.id)]
+            return [
+                wire.Error("bad_request", f"expected an id that is free, found {asked.id}, which is in use", asked.id)
+            ]
         if len(self.boxes) >= self.rules.subscriptions:
-            return [Error("too_many", f"expected at most {self.rules.subscriptions} subscriptions", asked.id)]
+            return [wire.Error("too_many", f"expected at most {self.rules.subscriptions} subscriptions", asked.id)]
         try:
             box = self.boxes[asked.id] = self.desk.subscribe(self, asked, now)
         except Refused as error:
-            return [Error(error.reason, str(error), asked.id)]
-        return [Subscribed(asked.id, topics_of(box))]
+            return [wire.Error(error.reason, str(error), asked.id)]
+        return [wire.Subscribed(asked.id, topics_of(box))]
 
-    def _unsubscribe(self, asked: Unsubscribe) -> list[ToClient]:
+    def _unsubscribe(self, asked: wire.Unsubscribe) -> list[wire.ToClient]:
         box = self.boxes.pop(asked.id, None)
         if box is None:
-            return [Error("bad_request", f"expected the id of a subscription, found {asked.id}", asked.id)]
+            return [wire.Error("bad_request", f"expected the id of a subscription, found {asked.id}", asked.id)]
         self.desk.unsubscribe(self, box, "unsubscribed")
-        return [Unsubscribed(asked.id)]
+        return [wire.Unsubscribed(asked.id)]
 
-    def dropped(self, id_: int, reason: str) -> list[ToClient]:
+    def dropped(self, id_: int, reason: str) -> list[wire.ToClient]:
         """A box was closed from inside: its mode is `disconnect`, or memory was short."""
         box = self.boxes.pop(id_, None)
         if box is not None:
             self.desk.unsubscribe(self, box, reason)
-        return [Unsubscribed(id_, reason)]
+        return [wire.Unsubscribed(id_, reason)]
 
-    def end(self, reason: str, text: str, now: int, retry_after_s: float = -1.0) -> list[ToClient]:
+    def end(self, reason: str, text: str, now: int, retry_after_s: float = -1.0) -> list[wire.ToClient]:
         """Say goodbye; whoever moves the bytes closes with its code."""
         if self.ended is None:
-            row = CLOSINGS[reason]
-            self.ended = Bye(row.code, row.reason, text or row.text, retry_after_s)
+            row = wire.CLOSINGS[reason]
+            self.ended = wire.Bye(row.code, row.reason, text or row.text, retry_after_s)
             return [self.ended]
         return []
 
     def gone(self, reason: str = "the client left") -> None:
         """The connection is no more: let go of everything."""
         if self.ended is None:
-            self.ended = Bye(1006, "gone", reason)
+            self.ended = wire.Bye(1006, "gone", reason)
         for box in self.boxes.values():
             self.desk.unsubscribe(self, box, reason)
         self.boxes.clear()
@@ -240,7 +222,7 @@ class Peer:
             times.append(self.last_rx + round(self.rules.idle_s * SECOND))
         return min(times, default=None)
 
-    def tick(self, now: int) -> list[ToClient]:
+    def tick(self, now: int) -> list[wire.ToClient]:
         """Whose time is up?"""
         due = self.deadline
         if due is None or now < due:
@@ -252,13 +234,13 @@ class Peer:
         return self.end("idle", f"nothing was heard for {self.rules.idle_s:g} s", now)
 
 
-def joined(one: Resume | None, other: Resume) -> Resume:
+def joined(one: wire.Resume | None, other: wire.Resume) -> wire.Resume:
     """Two parts of what a client has; of another epoch the first is worth nothing."""
     if one is None or one.epoch != other.epoch:
         return other
-    return Resume(other.epoch, {**one.offsets, **other.offsets}, [*one.whole, *other.whole])
+    return wire.Resume(other.epoch, {**one.offsets, **other.offsets}, [*one.whole, *other.whole])
 
 
-def topics_of(box: ClientBox) -> list[TopicAt]:
+def topics_of(box: ClientBox) -> list[wire.TopicAt]:
     """Where a new box stands in each of its topics."""
-    return [TopicAt(":".join(key), box.start[key], box.recovered.get(key)) for key in box.topics]
+    return [wire.TopicAt(":".join(key), box.start[key], box.recovered.get(key)) for key in box.topics]

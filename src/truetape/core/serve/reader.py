@@ -20,26 +20,8 @@ from msgspec import Struct
 from truetape.core.feed.backoff import Backoff, Jitter
 from truetape.core.serve.errand import Dial, Drop, Effect, Ended, Give, Renew, Say, Stand
 from truetape.core.serve.frames import Encoding
+from truetape.model import wire
 from truetape.model.event import Book, Lagged, Market
-from truetape.model.wire import (
-    PROTOCOL,
-    Authenticate,
-    Authenticated,
-    Bye,
-    Data,
-    Error,
-    Have,
-    Hello,
-    Ping,
-    Pong,
-    Resume,
-    Subscribe,
-    Subscribed,
-    ToClient,
-    Unsubscribe,
-    Unsubscribed,
-    come_back,
-)  # fmt: skip
 
 SECOND = 1_000_000_000
 HEALTHY = SECOND
@@ -55,9 +37,9 @@ RENEWABLE = ("no_token", "bad_token", "expired", "revoked")
 
 State: TypeAlias = Literal["idle", "dialing", "greeting", "authenticating", "subscribing", "live", "waiting", "ended"]
 
-_DECODERS: dict[Encoding, Callable[[bytes], ToClient]] = {
-    "json": msgspec.json.Decoder(ToClient).decode,
-    "msgpack": msgspec.msgpack.Decoder(ToClient).decode,
+_DECODERS: dict[Encoding, Callable[[bytes], wire.ToClient]] = {
+    "json": msgspec.json.Decoder(wire.ToClient).decode,
+    "msgpack": msgspec.msgpack.Decoder(wire.ToClient).decode,
 }
 
 
@@ -77,10 +59,10 @@ class Reader:
 
     def __init__(self, encoding: Encoding, timing: Timing, random: Random, *, renewable: bool = False) -> None:
         self.timing = timing
-        self.want: Subscribe | None = None
+        self.want: wire.Subscribe | None = None
         self.state: State = "idle"
         self.end: Ended | None = None
-        self.hello: Hello | None = None
+        self.hello: wire.Hello | None = None
         self.epoch = ""
         self.offsets: dict[str, int] = {}
         self._told: dict[str, None] = {}  # losses of which the gateway's own word is still to come
@@ -95,7 +77,7 @@ class Reader:
         self._must_differ = False
         self._refusal = (4501, "bad_token", "")  # what the last token met with
         self._backoff = Backoff(timing.backoff_first_s, timing.backoff_max_s, timing.jitter, random)
-        self._bye: Bye | None = None
+        self._bye: wire.Bye | None = None
         self._since = self._heard = self._pinged = self._refreshed = self._renew_at = self._live_at = 0
         self._wait = 0
         self._changes = False
@@ -107,7 +89,7 @@ class Reader:
         assert self.state == "idle", "started once"
         return self._dial(now)
 
-    def subscribe(self, want: Subscribe, now: int) -> list[Effect]:
+    def subscribe(self, want: wire.Subscribe, now: int) -> list[Effect]:
         """What this connection is for."""
         assert self.want is None, "one subscription for each connection"
         self.want = want
@@ -120,11 +102,11 @@ class Reader:
         if self.state != "live" or now - self._refreshed < REFRESH_EVERY:
             return []  # on the next connection, or at the next call
         self._refreshed = now
-        return [Say(Unsubscribe(self.id)), *self._ask(now)]
+        return [Say(wire.Unsubscribe(self.id)), *self._ask(now)]
 
     def close(self, now: int) -> list[Effect]:
         """No more; the gateway is told, so that it keeps nothing for our return."""
-        bye: list[Effect] = [Say(Unsubscribe(self.id))] if self.state == "live" and self.want is not None else []
+        bye: list[Effect] = [Say(wire.Unsubscribe(self.id))] if self.state == "live" and self.want is not None else []
         return [*bye, *self._end(0, "closed", "closed by its consumer")]
 
     # -- what the connection brings -------------------------------------------------------------------------------------
@@ -142,24 +124,24 @@ class Reader:
         try:
             said = self._decode(data)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError) as error:
-            return [Drop(), *self.lost(1006, f"expected a message of {PROTOCOL}: {error}", now)]
+            return [Drop(), *self.lost(1006, f"expected a message of {wire.PROTOCOL}: {error}", now)]
         match said:
-            case Data():
+            case wire.Data():
                 return self._data(said)
-            case Hello():
+            case wire.Hello():
                 return self._greeted(said, now)
-            case Authenticated():
+            case wire.Authenticated():
                 return self._authenticated(said, now)
-            case Subscribed():
+            case wire.Subscribed():
                 return self._subscribed(said, now)
-            case Unsubscribed():
+            case wire.Unsubscribed():
                 return self._end(0, "unsubscribed", said.reason) if said.id == self.id and said.reason else []
-            case Error():
+            case wire.Error():
                 return self._end(0, said.reason, said.text) if said.id == self.id or self.state != "live" else []
-            case Bye():
+            case wire.Bye():
                 self._bye = said
                 return []
-            case Pong():
+            case wire.Pong():
                 return []
 
     def heard(self, now: int) -> None:
@@ -186,7 +168,7 @@ class Reader:
             self._must_differ = True  # there may be another token by now: one try, if there is
             self._refusal = (code, reason, why)
             return self._later(0.0, now)
-        if not come_back(code):
+        if not wire.come_back(code):
             return self._end(code, reason, why)
         if self._live_at and now - self._live_at >= HEALTHY:
             self._backoff.attempts = 0
@@ -197,7 +179,7 @@ class Reader:
         if token in ("", self._token) or self.state != "live":
             return []
         self._token = token
-        return [Say(Authenticate(token))]
+        return [Say(wire.Authenticate(token))]
 
     def token_for_dial(self, token: str) -> list[Effect]:
         """Read just before a dial: where the last one was refused, the same again is the end."""
@@ -241,7 +223,7 @@ class Reader:
         if self._pinged > self._heard:
             return [Drop(), *self.lost(1006, f"no pong within {self.timing.pong_within_s:g} s", now)]
         self._pinged = now
-        return [Say(Ping(now))]
+        return [Say(wire.Ping(now))]
 
     # -- inside ---------------------------------------------------------------------------------------------------------
 
@@ -263,18 +245,18 @@ class Reader:
         self.end = Ended(code, reason, text)
         return [Drop(), self.end]
 
-    def _greeted(self, hello: Hello, now: int) -> list[Effect]:
-        if hello.protocol != PROTOCOL:
-            return self._end(0, "protocol", f"expected a gateway of {PROTOCOL}, found {hello.protocol}")
+    def _greeted(self, hello: wire.Hello, now: int) -> list[Effect]:
+        if hello.protocol != wire.PROTOCOL:
+            return self._end(0, "protocol", f"expected a gateway of {wire.PROTOCOL}, found {hello.protocol}")
         self.hello = hello
         if hello.token == "none":
             return self._ready(now)
         if not self._token:
             return self._end(4500, "no_token", "the gateway asks for a token: give truetape.client(…, token=…)")
         self.state, self._since = "authenticating", now
-        return [Say(Authenticate(self._token))]
+        return [Say(wire.Authenticate(self._token))]
 
-    def _authenticated(self, who: Authenticated, now: int) -> list[Effect]:
+    def _authenticated(self, who: wire.Authenticated, now: int) -> list[Effect]:
         self._must_differ = False
         if who.expires and self._renewable:
             self._renew_at = max(now + SECOND, who.expires - min(RENEW_WITHIN, (who.expires - now) // 4))
@@ -291,28 +273,28 @@ class Reader:
         self.state, self._since = "subscribing", now
         parts = self._parts()
         last = parts.pop() if parts else None
-        before = [Say(Have(self.id, part)) for part in parts]
+        before = [Say(wire.Have(self.id, part)) for part in parts]
         return [*before, Say(msgspec.structs.replace(self.want, id=self.id, resume=last))]
 
-    def _parts(self) -> list[Resume]:
+    def _parts(self) -> list[wire.Resume]:
         """What we have, in parts that fit into messages."""
         if not self.epoch or self.hello is None:
             return []
         room = max(1024, (self.hello.bounds.message_bytes or 65_536) // 2)
-        parts = [Resume(self.epoch, {}, [])]
+        parts = [wire.Resume(self.epoch, {}, [])]
         size = 0
         for topic, offset in self.offsets.items():
             lost = topic in self.whole
             size += (2 if lost else 1) * (len(topic.encode()) + OFFSET_BYTES)
             if size > room:
-                parts.append(Resume(self.epoch, {}, []))
+                parts.append(wire.Resume(self.epoch, {}, []))
                 size = (2 if lost else 1) * (len(topic.encode()) + OFFSET_BYTES)
             parts[-1].offsets[topic] = offset
             if lost:
                 parts[-1].whole.append(topic)
         return parts
 
-    def _subscribed(self, said: Subscribed, now: int) -> list[Effect]:
+    def _subscribed(self, said: wire.Subscribed, now: int) -> list[Effect]:
         if said.id != self.id or self.hello is None:
             return []
         if self._live_at == 0 and self.epoch:
@@ -340,7 +322,7 @@ class Reader:
         effects: list[Effect] = [Stand([key_of(row.topic) for row in said.topics])]
         return [*effects, Give(lost)] if lost else effects
 
-    def _data(self, said: Data) -> list[Effect]:
+    def _data(self, said: wire.Data) -> list[Effect]:
         if said.id != self.id:
             return []  # of the subscription before a refresh: it comes again
         new = [topic for topic in said.offsets if topic not in self.offsets]
