@@ -20,7 +20,7 @@ from conftest import ROOT
 from truetape.app.config import load
 from truetape.app.sim import Options, Simulator
 
-COMMAND = [sys.executable, "-m", "truetape.app.cli.sim"]
+COMMAND = [sys.executable, "-m", "truetape", "sim"]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
 ADDRESSES = {"kraken": "/v2", "binance": "/stream", "tickdb": "/v1/realtime"}
 SUBSCRIBE: dict[str, Any] = {

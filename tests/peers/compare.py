@@ -44,7 +44,8 @@ def simulator(venue: str, faults: str) -> Iterator[dict[str, Any]]:
     command = [
         sys.executable,
         "-m",
-        "truetape.app.cli.sim",
+        "truetape",
+        "sim",
         "--venue",
         venue,
         "--symbols",

@@ -193,7 +193,7 @@ def sim(
     faults: Annotated[str, typer.Option(help="a fault such as close-1006@10s, a file of them, or list")] = "",
     print_config: Annotated[bool, typer.Option("--print-config", help="print a [[feeds]] stanza for it")] = False,
     pregenerate: Annotated[
-        int, typer.Option(min=0, help="for load: prepare so many changes, and play them to and fro")
+        int, typer.Option(min=0, max=1_000_000, help="for load: prepare so many changes, and play them to and fro")
     ] = 0,
     key: Annotated[
         str, typer.Option(help="tickdb: the only key that it accepts; a pretended one, no secret of yours")

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any
 
-import typer
 import uvloop
 from msgspec.structs import replace
 
@@ -22,19 +19,8 @@ PORTS = {"binance": 9601, "kraken": 9602, "tickdb": 9603}
 
 
 def sim(
-    venue: Annotated[str, typer.Option(help="binance, kraken or tickdb")],
-    symbols: Annotated[int, typer.Option(min=1, max=5000, help="how many")] = 3,
-    rate: Annotated[float, typer.Option(min=0, help="messages per second in total")] = 100,
-    seed: Annotated[int, typer.Option()] = 1,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one")] = 0,
-    faults: Annotated[str, typer.Option(help="a fault such as close-1006@10s, a file of them, or list")] = "",
-    print_config: Annotated[bool, typer.Option("--print-config", help="print a [[feeds]] stanza for it")] = False,
-    pregenerate: Annotated[
-        int, typer.Option(min=0, max=1_000_000, help="prepare so many changes and loop them, for load")
-    ] = 0,
-    key: Annotated[str, typer.Option(help="tickdb: the only API key accepted; without it, any")] = "",
-    tls: Annotated[str, typer.Option(help="serve with TLS; a folder for the certificates")] = "",
-) -> int:
+    venue: str, symbols: int, rate: float, seed: int, port: int, faults: str, print_config: bool, pregenerate: int, key: str, tls: str
+) -> int:  # fmt: skip
     """Serve until SIGTERM (0) or Ctrl-C (130). Raises ConfigError for what cannot be simulated."""
     if faults == "list":
         sys.stdout.write("".join(f"{name:16} {meaning}\n" for name, meaning in KNOWN.items()))
@@ -121,18 +107,3 @@ def stanza(options: Options) -> str:
         )
         + (f"ca_file = {json.dumps(simulator.ca_file)}\n" if simulator.ca_file else "")
     )
-
-
-if __name__ == "__main__":
-    from truetape.app.cli.errors import EXPECTED, explain
-
-    @wraps(sim)
-    def command(**given: Any) -> None:
-        raise typer.Exit(sim(**given))
-
-    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-    app.command()(command)
-    try:
-        app()
-    except EXPECTED as error:
-        sys.exit(explain(error))
