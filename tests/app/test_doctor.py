@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.app.conftest import last_json, run
+from trace_room import Collector
 from truetape.app.cert import make, pin
 from truetape.app.config import parse
 from truetape.app.doctor import Finding, examine
@@ -54,6 +55,23 @@ async def test_what_is_not_well_says_what_to_do(tmp_path: Path) -> None:
     assert "could not be checked" in found["lost: name"].todo
     assert found["open files"].verdict == "warn"
     assert "ulimit -n" in found["open files"].todo
+
+
+async def test_a_collector_is_asked_whether_it_takes_spans() -> None:
+    with Collector() as server:
+        async with Simulator(Options(venue="kraken", symbols=1, rate=10)) as sim:
+            tree: dict[str, Any] = {"feeds": [feed(sim)], "trace": {"endpoint": server.url, "within_s": 0.5}}
+            assert (await examined(tree))["traces"] == Finding("traces", "ok", f"{server.url}/v1/traces takes them")
+            assert (len(server.requests), server.spans) == (1, [])
+            server.answer = 403
+            refused = (await examined(tree))["traces"]
+            server.stop()
+            away = (await examined(tree))["traces"]
+            server.start()
+            assert "traces" not in await examined({"feeds": [feed(sim)]})
+    assert (refused.verdict, "403" in refused.found, "docs" in refused.todo) == ("warn", True, False)
+    assert away.found.endswith("Connection refused")
+    assert "the gateway runs without it too" in away.todo
 
 
 async def test_certificates_and_pins_are_looked_at(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import re
 import subprocess
 import sys
@@ -15,8 +16,10 @@ import pytest
 
 import truetape
 from tests.app.conftest import environment, run
+from tests.app.test_metrics import parsed
 from trace_room import Collector, about, at, events
 from truetape.app.live import Gateway
+from truetape.app.metrics import exposition
 from truetape.app.sim import Options, Simulator
 from truetape.app.stage import Stage
 
@@ -37,7 +40,11 @@ async def test_a_connection_a_cut_and_a_reconnect_are_the_spans_that_they_were()
             sim.fault("close-1006")
             await collector.until(lambda: collector.named("reconnect"), "the reconnect")
             (link,) = gateway.status()["connections"]
-            report = gateway.status()["trace"]
+            await collector.until(lambda: gateway.status()["trace"]["delivered"] == 3, "the collector's answer")
+            report, found = (
+                gateway.status()["trace"],
+                parsed(exposition(gateway).text().decode())["truetape_trace_spans_total"],
+            )
         assert link["reconnects"] == 1
         first, second = collector.named("connect")
         (outage,) = collector.named("reconnect")
@@ -70,7 +77,8 @@ async def test_a_connection_a_cut_and_a_reconnect_are_the_spans_that_they_were()
     assert outage.end_time_unix_nano == second.end_time_unix_nano
     assert collector.resources[0]["service.name"] == "truetape"
     assert collector.resources[0]["service.version"] == truetape.__version__
-    assert (report["delivered"], report["refused"], report["last_error"]) == (3, 0, "")
+    assert (report["spans"], report["delivered"], report["refused"], report["last_error"]) == (3, 3, 0, "")
+    assert {key[0][1]: value for key, value in found.items()} == {"ended": 3, "delivered": 3, "refused": 0}
     assert {path for path, _ in collector.requests} == {"/v1/traces"}
 
 
@@ -154,6 +162,62 @@ async def test_a_share_of_nothing_leaves_turns_as_they_are_and_traces_no_batch(t
         assert {span.name for span in collector.spans} == {"truetape.connect"}
 
 
+async def test_a_successor_is_linked_to_what_it_replaces_and_a_hand_over_is_no_outage() -> None:
+    with Collector() as collector:
+        async with (
+            Stage("kraken", rate=200) as sim,
+            truetape.open(tree(sim.feed(lifetime_s=6), collector.url)) as gateway,
+        ):
+            assert await gateway.ready()
+            await collector.until(lambda: len(collector.named("connect")) > 2, "two hand-overs")
+        spans = collector.named("connect")
+        assert [about(span)["truetape.connection"] for span in spans[:3]] == ["kraken-1", "kraken-1~", "kraken-1"]
+        assert {about(span)["truetape.outcome"] for span in spans[:3]} == {"ready"}
+        for earlier, later in itertools.pairwise(spans[:3]):
+            assert later.links[0].span_id == earlier.span_id
+            assert "truetape.wait_s" not in about(later), "nothing was lost before it"
+        assert collector.named("reconnect") == []
+
+
+async def test_a_connection_that_was_stopped_says_why_and_that_nothing_follows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEST_KEY", "right")
+    with Collector() as collector:
+        async with Stage("tickdb", key="right") as sim:
+            feed = sim.feed(secret="env:TEST_KEY") | {"url": f"{sim.ws}?api_key={{secret}}"}
+            config = tree(feed, collector.url)
+            async with truetape.open(config) as gateway:
+                assert await gateway.ready()
+                await collector.until(lambda: collector.named("connect", outcome="ready"), "the connection")
+                sim.fault("token-expired")
+                await collector.until(lambda: collector.named("reconnect"), "the end")
+                (link,) = gateway.status()["connections"]
+        assert link["state"] == "STOPPED"
+        (outage,) = collector.named("reconnect")
+        row = about(outage)
+        assert (row["truetape.outcome"], row["truetape.attempts"], outage.status.code) == ("stopped", 0, 2)
+        assert row["truetape.said"] == link["reason"]
+        (connect,) = collector.named("connect")
+        assert "authenticated" in events(connect)
+
+
+async def test_what_nobody_wants_any_more_is_no_outage() -> None:
+    with Collector() as collector:
+        async with Stage("kraken", symbols=2) as sim:
+            feed = sim.feed(symbols_per_connection=1, subscriptions_max=3, connections=0, channels=["book"]) | {
+                "symbols": sim.symbols[:1]
+            }
+            async with truetape.open(tree(feed, collector.url)) as gateway:
+                assert await gateway.ready()
+                with gateway.subscribe(sim.ids[1], "book") as news:
+                    async with asyncio.timeout(20):
+                        while not await news.take():
+                            pass
+                    assert len(gateway.status()["connections"]) == 2
+                await collector.until(lambda: gateway.status()["connections"][1]["state"] == "STOPPED", "it is hung up")
+        assert len(collector.named("connect", outcome="ready")) == 2
+        assert collector.named("reconnect") == []
+
+
 async def test_tls_says_which_version_and_every_line_of_two_is_a_span(tmp_path: Path) -> None:
     with Collector() as collector:
         async with (
@@ -234,9 +298,36 @@ async def test_the_environment_names_the_collector_and_its_headers(monkeypatch: 
         assert collector.resources[0]["deployment.environment"] == "test"
 
 
+async def test_a_key_that_is_no_part_of_the_address_is_accepted_when_the_venue_gives_something(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TEST_KEY", "a key that goes out in a message")
+    with Collector() as collector:
+        async with (
+            Stage("kraken") as sim,
+            truetape.open(tree(sim.feed(secret="env:TEST_KEY"), collector.url)) as gateway,
+        ):
+            assert await gateway.ready()
+            await collector.until(lambda: collector.named("connect"), "the connection")
+        (span,) = collector.named("connect")
+        assert set(events(span)) == STEPS | {"authenticated"}
+        assert at(span, "handshake") < at(span, "authenticated") <= at(span, "first data")
+
+
+async def test_a_reload_does_not_change_where_spans_go(tmp_path: Path) -> None:
+    async with Stage("kraken") as sim:
+        rows = "".join(f"{key} = {json.dumps(value)}\n" for key, value in sim.feed().items())
+        path = tmp_path / "gateway.toml"
+        path.write_text(f"[[feeds]]\n{rows}")
+        async with truetape.open(path) as gateway:
+            path.write_text(f"[[feeds]]\n{rows}[trace]\n")
+            assert "trace: cannot be changed while running" in gateway.answer({"do": "reload"})["error"]
+
+
 async def test_without_the_table_nothing_of_it_is_there() -> None:
     async with Stage("kraken") as sim, truetape.open(sim.config()) as gateway:
         assert gateway.tracing is None
+        assert "truetape_trace" not in re.sub(r"(?m)^#.*", "", exposition(gateway).text().decode())
         assert gateway.status()["trace"] is None
         assert gateway.driver.seen("open", "kraken-1", 0) is None, "a function that does nothing"
 

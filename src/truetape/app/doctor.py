@@ -1,6 +1,7 @@
 """`truetape doctor`: what a gateway needs of its machine, its network and its venues, each looked at once, with what to do about it.
 
-Nothing is changed, and nothing but TLS handshakes and one HTTP request for each venue leaves the machine. Next door: `cli/doctor.py` prints.
+Nothing is changed, and nothing leaves the machine but TLS handshakes, one HTTP request for each venue, and one without spans to the collector
+of `[trace]`. Next door: `cli/doctor.py` prints.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from msgspec import Struct
 from truetape.app import secrets, tls
 from truetape.app.config import Config, ConfigError, FeedConfig
 from truetape.app.keyring import keyring
+from truetape.app.tracing import make_tracer
 from truetape.core.feed.plan import Feed, connections
 from truetape.io.clock import now as clock
 from truetape.io.net.pins import WrongPin, days_left
@@ -57,7 +59,7 @@ async def examine(config: Config, feeds: list[Feed]) -> list[Finding]:
     """All checks, those of the network at the same time."""
     out = [*files(config, feeds), *disk(config), *memory(config), *ports(config), *keys(config), *extras()]
     by_name = {feed.name: feed for feed in config.feeds}
-    found = await asyncio.gather(*(venue(by_name[feed.name], feed) for feed in feeds))
+    found = await asyncio.gather(*(venue(by_name[feed.name], feed) for feed in feeds), collector(config))
     return [*out, *(row for rows in found for row in rows)]
 
 
@@ -208,6 +210,21 @@ def extras() -> list[Finding]:
     missing = [name for name in EXTRAS if name not in there]
     said = f"installed: {', '.join(there) or 'none'}" + (f"; not: {', '.join(missing)}" if missing else "")
     return [Finding("extras", "ok", said)]
+
+
+async def collector(config: Config) -> list[Finding]:
+    """Whether spans would be taken, asked with a request that has none."""
+    if config.trace is None:
+        return []
+    try:
+        tracer = make_tracer(config.trace)
+    except ConfigError as error:
+        return [Finding("traces", "fail", str(error), "see docs/tracing.md")]
+    why = await asyncio.to_thread(tracer.probe)
+    if not why:
+        return [Finding("traces", "ok", f"{tracer.endpoint} takes them")]
+    todo = "start the collector, or name its OTLP/HTTP address in [trace] endpoint; the gateway runs without it too"
+    return [Finding("traces", "warn", f"{tracer.endpoint}: {why}", todo)]
 
 
 async def venue(config: FeedConfig, feed: Feed) -> list[Finding]:

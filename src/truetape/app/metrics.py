@@ -95,6 +95,10 @@ DEFINITIONS: tuple[Definition, ...] = (
     _counter("truetape_journal_missing_records_total", "Records that they stand for."),
     Definition("truetape_journal_sync_seconds", "summary", "A write with its fdatasync, of the last 512.", ("quantile",)),
     _gauge("truetape_journal_archive_bytes", "What closed segments take on disk."),
+    _counter(
+        "truetape_trace_spans_total", "Spans of [trace]: ended, delivered to the collector, refused in requests that failed; the rest waits.",
+        "result",
+    ),
     _gauge("truetape_clients_connected", "Downstream clients, by how they are connected.", "transport"),
     _gauge("truetape_clients_blocked", "Downstream clients whose socket takes nothing at the moment."),
     _gauge("truetape_clients_buffered_bytes", "What waits in their sockets."),
@@ -126,6 +130,10 @@ def read(gateway: Gateway) -> Iterator[Sample]:
     yield from sinks(gateway)
     yield from _process(gateway)
     yield from _journal(gateway)
+    if gateway.tracing is not None:
+        counts = gateway.tracing.tracer.counts
+        for result, count in (("ended", counts.spans), ("delivered", counts.delivered), ("refused", counts.refused)):
+            yield Sample("truetape_trace_spans_total", (result,), count)
     if gateway.service is not None:
         yield from _clients(gateway.service, gateway.departed)
 

@@ -19,6 +19,7 @@ import truetape
 from truetape.app import secrets, tls
 from truetape.app.config import ConfigError
 from truetape.app.config_trace import TraceConfig
+from truetape.core.route.orders import UNWANTED
 from truetape.io.clock import now as clock
 from truetape.io.obs import log
 
@@ -200,6 +201,9 @@ class Tracing:
                 if rise is not None:
                     rise.span.event("tcp", now)
             case "open":
+                if self._timer is not None:  # it may have been at rest, while there was only an outage
+                    self._timer.cancel()
+                    self._timer = None
                 if rise is not None:
                     self._opened(rise, link, session, now, more)
             case "lost":
@@ -208,7 +212,7 @@ class Tracing:
 
     def _dialed(self, link: Link, session: Session, now: int) -> None:
         source = link.source
-        outage, lost_at = self._outages.get(source), self._lost_at.get(source)
+        outage, lost_at = self._outages.get(source), self._lost_at.pop(source, None)
         about = _about(link, session) | {"truetape.attempt": session.attempts}
         if lost_at is not None:
             about["truetape.wait_s"] = round((now - lost_at) / SECOND, 6)
@@ -224,9 +228,8 @@ class Tracing:
 
     def _before(self, link: Link) -> list[Span]:
         """The connection that this one follows: its own last, or for a successor the one that it is to replace."""
-        before = self._last.get(link.source)
-        if before is None and link.pair is not None and link.pair.successor is link:
-            before = self._last.get(link.pair.other(link).source)
+        succeeds = link.pair is not None and link.pair.successor is link and not link.pair.switched
+        before = self._last.get(link.pair.other(link).source if link.pair is not None and succeeds else link.source)
         return [before] if before is not None else []
 
     def _opened(self, rise: Rise, link: Link, session: Session, now: int, more: dict[str, str]) -> None:
@@ -243,17 +246,18 @@ class Tracing:
         source = link.source
         stood = rise is None or rise.opened > 0
         self._rises.pop(source, None)
-        self._lost_at[source] = now
         why = session.reason
+        if not link.parked:
+            self._lost_at[source] = now
         if rise is not None:
             _end(rise.span, "lost" if rise.opened else "failed", now, why)
         outage = self._outages.get(source)
         if outage is not None:
             outage.span.event("lost again" if stood else "attempt failed", now, {"truetape.reason": _word(why)})
-        elif stood and session.state == "WAITING" and not link.parked:
+        elif stood and session.state in ("WAITING", "STOPPED") and not link.parked and not why.startswith(UNWANTED):
             about = _about(link, session) | {"truetape.reason": _word(why), "truetape.said": why}
             due = session.deadline
-            if due is not None:
+            if session.state == "WAITING" and due is not None:
                 about["truetape.wait_s"] = round(max(0, due - now) / SECOND, 6)
             outage = self._outages[source] = Outage(
                 self.tracer.start("truetape.reconnect", now, about, links=self._before(link))
@@ -301,7 +305,9 @@ class Tracing:
         books = [stream for stream in streams if stream.sync is not None]
         waiting = sum(stream.state not in WELL for stream in books)
         up = not waiting if books else bool(alive) if streams else confirmed
-        at = max([*(stream.since for stream in books), *alive[:1], rise.opened]) if up and streams else now
+        at = now
+        if up and streams:
+            at = max(rise.opened, max([stream.since for stream in books]) if books else min(alive))
         if rise.credential and (alive or (confirmed and now > rise.opened)):
             rise.credential = False
             span.event("authenticated", min(alive, default=now))
