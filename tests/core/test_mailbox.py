@@ -345,6 +345,25 @@ def test_once_a_change_is_lost_the_other_changes_of_that_book_go_with_it() -> No
     assert bench.box.ledger().dropped == 3
 
 
+def test_of_many_books_so_many_are_given_up_at_once_that_an_eighth_of_the_bound_is_free() -> None:
+    bench = Bench(drop_oldest, "book_delta", bound=80)
+    topics = [bench.topic("book_delta", f"S{n}-USD") for n in range(100)]
+    for topic in topics:
+        whole = Book("kraken", topic.symbol, topic.symbol, 0, 0, [(1.0, 1.0)], [], True)
+        topic.state = lambda _depth, whole=whole: whole  # type: ignore[misc]
+        bench.router.publish(topic, whole)
+        bench.take()
+    for n, topic in enumerate(topics[:81]):
+        bench.router.publish(topic, Book("kraken", topic.symbol, topic.symbol, n, n, [(2.0, 1.0)], []))
+    bench.router.flush(0)
+    ledger = bench.box.ledger()
+    assert (ledger.dropped, ledger.queued) == (11, 70), "the one too many, and ten more"
+    batch = bench.take()
+    assert batch[:2] == [lagged(1, "book_delta", "S0-USD"), topics[0].state and topics[0].state(0)]
+    assert sum(isinstance(event, Lagged) for event in batch) == 11
+    assert sum(isinstance(event, Book) and not event.snapshot for event in batch) == 70
+
+
 def test_while_the_book_is_not_live_nothing_follows_its_lagged_until_a_snapshot() -> None:
     bench = Bench(drop_oldest, "book_delta", bound=2)
     book = Side(bench)

@@ -9,9 +9,9 @@
   bound counts only what stands beside the one latest event of each topic: bars, and what a notice released.
 
 A change of a book (`book_delta`) is worth something only with all others. Once one is lost, those of that book that still lie in the
-box are dropped too (drop_newest keeps what came before the loss), and the Lagged is followed at once by the whole book as it is when
-taken, or, while the book is not LIVE, by nothing until it is or a snapshot comes. Such a book is never cut to a depth: later changes
-would uncover levels that the consumer was not given.
+box are dropped too (drop_newest keeps what came before the loss; of many books drop_oldest gives up so many at once that an eighth of
+the bound is free), and the Lagged is followed at once by the whole book as it is when taken, or, while the book is not LIVE, by nothing
+until it is or a snapshot comes. Such a book is never cut to a depth: later changes would uncover levels that the consumer was not given.
 
 Next door: `mailbox.py` has the box around these queues.
 """
@@ -103,8 +103,7 @@ class Fifo(Mode, frozen=True):
                 box.hand = None
                 box.delivered += 1
             elif self.ns and inbox and is_older(inbox[0], now - self.ns):
-                box.expired += 1
-                self._lose(box, inbox.popleft(), "expired")
+                self._expire(box, now - self.ns)
             elif front:
                 self._give(box, front.popleft(), out)
             elif inbox:
@@ -171,26 +170,57 @@ class Fifo(Mode, frozen=True):
             box.broken[key] = lag
 
     def _shed(self, box: Mailbox, over: int) -> None:
-        """The oldest give way."""
+        """The oldest give way. Where changes of books must, an eighth of the bound is freed at once: else a consumer of a thousand books
+        that is stuck would have its whole box looked through for each message."""
         while over > 0:
             item = box.inbox.popleft()
             if type(item) in OUTSIDE:
                 box.front.append(item)
-            else:
-                box.dropped += 1
-                over -= 1 + self._lose(box, item, "dropped")
+                continue
+            box.dropped += 1
+            over -= 1
+            if (key := self._lose(box, item, "dropped")) is not None:
+                over -= self._follow(box, {key: None}, box.bound // 8)
 
-    def _lose(self, box: Mailbox, item: Item, reason: str) -> int:
-        """The oldest of the inbox is gone for good: mark the place. Returns how many changes of the same book went with it."""
+    def _expire(self, box: Mailbox, oldest: int) -> None:
+        """What is too old goes from the head of the inbox, and the changes of books that follow such."""
+        inbox = box.inbox
+        keys: dict[Key, None] = {}
+        while inbox and is_older(inbox[0], oldest):
+            box.expired += 1
+            if (key := self._lose(box, inbox.popleft(), "expired")) is not None:
+                keys[key] = None
+        if keys:
+            self._follow(box, keys, 0)
+
+    def _lose(self, box: Mailbox, item: Item, reason: str) -> Key | None:
+        """The oldest of the inbox is gone for good: mark the place. Returns the book that it breaks: what waits of that has to follow."""
         key = box.key(cast("Market", item))
         lag = box.lag(key, reason, box.front)
         lag.count += 1
         if key[0] != "book_delta" or key in box.broken:
-            return 0
+            return None
         box.broken[key] = lag
-        gone = len(box.pull((key,)))
+        return key
+
+    def _follow(self, box: Mailbox, keys: dict[Key, None], room: int) -> int:
+        """Drop the changes of these books, and of as many more, the oldest first, as make so much room. Returns how many went."""
+        gone = 0
+        inbox = box.inbox
+        for _ in range(len(inbox)):
+            item = inbox.popleft()
+            if type(item) is not Book or (key := box.key(item))[0] != "book_delta":
+                inbox.append(item)
+            elif key in keys:
+                gone += 1
+                box.broken[key].count += 1
+            elif gone < room and key not in box.broken:
+                gone += 1
+                self._lose(box, item, "dropped")
+                keys[key] = None
+            else:
+                inbox.append(item)
         box.dropped += gone
-        lag.count += gone
         return gone
 
 
