@@ -375,7 +375,7 @@ class Service:
             )
         self._asked[box] = found
         gateway.boxes[box] = found
-        gateway.driver.wakers[box] = self.hall.waker(client, asked.id)
+        gateway.driver.wakers[box] = self.hall.waker(client, box, asked.id)
         gateway.wants.hold(box, found)
         gateway.wants.tell(box, found, now)
         self.hall.ready(client)

@@ -147,7 +147,9 @@ class Router:
                 elif not box.armed:
                     self._arm(box, now)
             if box.waiting and (box.inbox or box.ready(now)):
-                woken.append(box.woken())
+                box.waiting = False
+                box.wakes += 1
+                woken.append(box)
         for topic in self._dirty:
             topic.dirty = False
         self._dirty.clear()
@@ -159,7 +161,9 @@ class Router:
             box.armed = False
             self._arm(box, now)
             if box.waiting and box.ready(now):
-                woken.append(box.woken())
+                box.waiting = False
+                box.wakes += 1
+                woken.append(box)
         for box in closed:
             self._part(box, list(box.topics.values()))
         return woken

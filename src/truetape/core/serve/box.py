@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from msgspec import Struct
+
 from truetape.core.route.mailbox import OUTSIDE, Item, Key, Lag, Mailbox, Mode
 from truetape.core.route.modes import conflate, disconnect, drop_newest, drop_oldest, max_age
 from truetape.core.route.router import Topic
@@ -15,6 +17,16 @@ from truetape.model.event import Lagged, Market
 from truetape.model.wire import Subscribe
 
 UNKNOWN = -1
+
+
+class Lane(Struct, gc=False):
+    """What all plain boxes of one signature have in this turn: events `first` to `last`, `count` of them, as `size` bytes for the wire."""
+
+    first: Market
+    last: Market
+    count: int
+    wire: bytes
+    size: int
 
 
 class ClientBox(Mailbox):
@@ -144,18 +156,22 @@ class ClientBox(Mailbox):
         offsets = {key: topics[key].published - left.get(key, 0) for key in keys() if key in topics}
         return {key: max(offset, self.start.get(key, 0)) for key, offset in offsets.items()}
 
-    def same(self, first: Item, last: Item, count: int) -> bool:
-        """Take exactly these, if they are all that lies here and nothing is to be judged: another box of this signature gave them."""
-        inbox = self.inbox
+    def same(self, lane: Lane) -> bool:
+        """Take exactly these, if they are all that lies here and nothing is to be judged: another box of this signature gave them.
+
+        A box that is closed is `eager`, and what stands in front is counted in `others`.
+        """
+        inbox, count = self.inbox, lane.count
         if (
-            len(inbox) != count or inbox[0] is not first or inbox[-1] is not last
-            or self.eager or self.others or self.front or self.hand is not None or self.closed_reason is not None
+            len(inbox) != count or self.eager or self.others or self.hand is not None
+            or inbox[0] is not lane.first or inbox[-1] is not lane.last
         ):  # fmt: skip
             return False
         inbox.clear()
         self.settled = 0
         self.delivered += count
-        self.longest = max(self.longest, count)
+        if count > self.longest:
+            self.longest = count
         self.waiting = True
         return True
 

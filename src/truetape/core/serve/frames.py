@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from truetape.core.route.mailbox import OUTSIDE, Key
-from truetape.core.serve.box import ClientBox
+from truetape.core.serve.box import ClientBox, Lane
 from truetape.model.event import Book, Gap, Lagged, Market, Status
 from truetape.model.wire import ToClient
 
@@ -49,15 +49,6 @@ def encode_event(event: Market, encoding: Encoding, redact: Callable[[str], str]
     elif isinstance(event, Status | Gap):
         event = msgspec.structs.replace(event, reason=redact(event.reason))
     return _ENCODERS[encoding](event)
-
-
-class Lane(Struct, gc=False):
-    """What all plain boxes of one signature have in this turn: events `first` to `last`, `count` of them, as bytes for the wire."""
-
-    first: Market
-    last: Market
-    count: int
-    wire: bytes
 
 
 class Frames:

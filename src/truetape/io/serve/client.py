@@ -8,10 +8,11 @@ door: `gateway.py` (WebSocket) and `sidecar.py` (Unix socket) are pipes; `core.s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from truetape.core.serve.frames import Frames, Lane, encode
+from truetape.core.serve.box import ClientBox, Lane
+from truetape.core.serve.frames import Frames, encode
 from truetape.core.serve.peer import Peer
 from truetape.io.clock import now as clock
 from truetape.model.wire import Bye, ToClient
@@ -28,7 +29,8 @@ class Pipe(Protocol):
     def frame(self, messages: Sequence[bytes]) -> bytes:
         """These messages as they go over the wire, one after another."""
 
-    def write(self, wire: bytes) -> None:
+    @property
+    def write(self) -> Callable[[bytes], object]:
         """Hand over what `frame` made."""
 
     def waiting(self) -> int:
@@ -48,7 +50,7 @@ class Client:
     """A pipe and its peer. `number` tells it from others in status and logs; `seat` is whose token's connection it counts as, once one came."""
 
     __slots__ = (
-        "address", "blocked_since", "boxes_dirty", "bytes_out", "frames", "high", "messages_out", "number", "peer", "pipe", "seat",
+        "address", "blocked_since", "boxes", "boxes_dirty", "bytes_out", "frames", "high", "messages_out", "number", "peer", "pipe", "seat",
         "seen_waiting", "write_ns",
     )  # fmt: skip
 
@@ -62,6 +64,7 @@ class Client:
         self.address = address
         self.high = high
         self.write_ns = write_ns
+        self.boxes = peer.boxes
         self.boxes_dirty: dict[int, None] = {}
         self.blocked_since = 0
         self.seen_waiting = 0
@@ -82,8 +85,6 @@ class Client:
     def turn(self, now: int) -> bool:
         """Take what the boxes have and write it; True when more waits and the pipe has room: another turn, after the others."""
         if self.blocked_since or self.peer.ended is not None:
-            return False
-        if self.frames.lanes and self._along():
             return False
         out: list[bytes] = []
         size = 0
@@ -109,7 +110,7 @@ class Client:
                     del self.boxes_dirty[id_]
                     if box.signature and len(out) == 1 and box.signature not in frames.lanes and frames.plain(events):
                         wire = self.pipe.frame(out)
-                        frames.lanes[box.signature] = Lane(events[0], events[-1], len(events), wire)
+                        frames.lanes[box.signature] = Lane(events[0], events[-1], len(events), wire, len(wire))
                     break
             else:
                 more = True
@@ -117,22 +118,16 @@ class Client:
             self._write(out)
         return False if self._full() else more
 
-    def _along(self) -> bool:
-        """The short way, where another client was just given the very same."""
-        if len(self.boxes_dirty) != 1:
+    def along(self, box: ClientBox, lane: Lane) -> bool:
+        """The short way of a client with one subscription, where another of its kind was just given the very same."""
+        if self.blocked_since or len(self.boxes) != 1 or self.peer.ended is not None or not box.same(lane):
             return False
-        (id_,) = self.boxes_dirty
-        box = self.peer.boxes.get(id_)
-        lane = self.frames.lanes.get(box.signature) if box is not None else None
-        if box is None or lane is None or not box.same(lane.first, lane.last, lane.count):
-            return False
-        self.boxes_dirty.clear()
-        self.frames.shared += 1
         self.messages_out += 1
-        wire = lane.wire
-        self.bytes_out += len(wire)
-        self.pipe.write(wire)
-        self._full()
+        self.bytes_out += lane.size
+        pipe = self.pipe
+        pipe.write(lane.wire)
+        if pipe.waiting() > self.high:
+            self._full()
         return True
 
     @property

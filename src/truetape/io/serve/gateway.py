@@ -118,8 +118,10 @@ class Guest(WSListener):
         self._closing = False
         self._surplus = 0
         self._opcode = BINARY if session.subprotocol.endswith(".msgpack") else TEXT
-        self._put: Callable[[bytes], object] = _nowhere
-        self._waiting: Callable[[], int] = _nothing
+        self.write: Callable[[bytes], object] = (
+            _nowhere  # the transport's own while it takes something: see `client.Pipe`
+        )
+        self.waiting: Callable[[], int] = _nothing
 
     # -- what picows tells ----------------------------------------------------------------------------------------------
 
@@ -127,8 +129,8 @@ class Guest(WSListener):
         """The handshake is done."""
         self._transport = transport
         self._doors.passed(transport.underlying_transport)
-        self._put = transport.underlying_transport.write
-        self._waiting = transport.underlying_transport.get_write_buffer_size
+        self.write = transport.underlying_transport.write
+        self.waiting = transport.underlying_transport.get_write_buffer_size
         peer = transport.underlying_transport.get_extra_info("peername") or ("?",)
         self._session.opened(self, str(peer[0]))
 
@@ -160,13 +162,13 @@ class Guest(WSListener):
     def _control(self, opcode: int, payload: bytes) -> None:
         assert self._transport is not None, "frames come from a transport"
         if opcode == PING:
-            if not self._closing and self._waiting() < PONG_BYTES:  # who does not read its answers gets no more of them
+            if not self._closing and self.waiting() < PONG_BYTES:  # who does not read its answers gets no more of them
                 self._transport.send_pong(payload)
             self._session.heard()
         elif opcode == CLOSE:
             code, _ = closing(payload)
             if not self._closing:
-                self._closing = True
+                self._shut()
                 self._transport.send(WSMsgType.CLOSE, close_payload(code, ""))
             self._transport.disconnect()
         else:
@@ -175,7 +177,7 @@ class Guest(WSListener):
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         """The socket is gone."""
         self._transport = None
-        self._put, self._waiting = _nowhere, _nothing
+        self.write, self.waiting = _nowhere, _nothing
         self._session.gone()
 
     def resume_writing(self) -> None:
@@ -188,15 +190,6 @@ class Guest(WSListener):
         """See `client.Pipe`. JSON goes as text, MessagePack as binary."""
         opcode = self._opcode
         return b"".join([part for message in messages for part in (head(len(message), opcode), message)])
-
-    def write(self, wire: bytes) -> None:
-        """See `client.Pipe`."""
-        if not self._closing:
-            self._put(wire)
-
-    def waiting(self) -> int:
-        """See `client.Pipe`."""
-        return self._waiting()
 
     def unfinished(self) -> int:
         """See `client.Pipe`."""
@@ -211,9 +204,14 @@ class Guest(WSListener):
         """A close frame; the socket ends when the client answers, or after `CLOSE_S`."""
         if self._transport is None or self._closing:
             return
-        self._closing = True
+        self._shut()
         self._transport.send(WSMsgType.CLOSE, close_payload(code if code != NO_CODE else 1000, text))
         asyncio.get_running_loop().call_later(CLOSE_S, self.abort)
+
+    def _shut(self) -> None:
+        """Nothing follows a close frame."""
+        self._closing = True
+        self.write = _nowhere
 
     def ping(self) -> None:
         """A protocol ping."""

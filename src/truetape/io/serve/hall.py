@@ -9,13 +9,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
+from truetape.core.serve.box import ClientBox
 from truetape.core.serve.frames import Frames
 from truetape.io.clock import now as clock
 from truetape.io.serve.client import Client
 
 BEAT_S = 0.25
+Seat: TypeAlias = tuple[Client, ClientBox, int]
+"""Who is woken for what: a client, its box, and the client's id of it."""
 
 
 class Turn(NamedTuple):
@@ -38,6 +41,7 @@ class Hall:
         self.turns = 0
         self._fail = fail
         self._ready: dict[Client, None] = {}
+        self._woken: list[Seat] = []
         self._soon: asyncio.Handle | None = None
         self._pulse: asyncio.TimerHandle | None = None
         self.on_beat: Callable[[int], None] = lambda _now: None
@@ -70,16 +74,15 @@ class Hall:
         messages = sum(client.messages_out for client in clients) - messages
         told(Turn(began, ended, len(clients), messages, sum(client.bytes_out for client in clients) - size))
 
-    def waker(self, client: Client, id_: int) -> Callable[[], None]:
+    def waker(self, client: Client, box: ClientBox, id_: int) -> Callable[[], None]:
         """What the driver calls when this box has something."""
-        return partial(self._wake, client, id_)
+        return partial(self._wake, (client, box, id_))
 
-    def _wake(self, client: Client, id_: int) -> None:
-        client.boxes_dirty[id_] = None
-        self._ready[client] = None
+    def _wake(self, seat: Seat) -> None:
+        self._woken.append(seat)
         if self._soon is None:
             loop = asyncio.get_running_loop()
-            self._soon = loop.call_later(self.window_s, self._go) if self.window_s else loop.call_soon(self._go)
+            self._soon = loop.call_later(self.window_s, self._turn) if self.window_s else loop.call_soon(self._turn)
 
     def ready(self, client: Client) -> None:
         """Its pipe has room again, or it has just subscribed."""
@@ -90,19 +93,36 @@ class Hall:
 
     def _turn(self) -> None:
         self._soon = None
+        woken, self._woken = self._woken, []
         ready, self._ready = self._ready, {}
         self.turns += 1
         self.frames.turn()
         now = clock()
         try:
-            again = [client for client in ready if client in self.clients and client.turn(now)]
+            again = self._along(woken, ready, now)
+            again += [client for client in ready if client in self.clients and client.turn(now)]
         except Exception as error:  # noqa: BLE001  a bug: said once, by whoever runs the gateway
             self._fail(error)
             return
         if again:
             self._ready.update(dict.fromkeys(again))
             if self._soon is None:
-                self._soon = asyncio.get_running_loop().call_soon(self._go)
+                self._soon = asyncio.get_running_loop().call_soon(self._turn)
+
+    def _along(self, woken: list[Seat], ready: dict[Client, None], now: int) -> list[Client]:
+        """Give whoever reads just what another reads the same bytes; the others become `ready`. Who comes first of its kind has its turn
+        at once, so that the rest can go along. Returns those that have more."""
+        lanes, again = self.frames.lanes, []
+        for client, box, id_ in woken:
+            lane = lanes.get(box.signature)
+            if lane is not None and client.along(box, lane):
+                continue
+            client.boxes_dirty[id_] = None
+            if lane is not None or not box.signature or len(client.boxes) != 1:
+                ready[client] = None
+            elif client.turn(now):
+                again.append(client)
+        return again
 
     def _beat(self) -> None:
         self._pulse = asyncio.get_running_loop().call_later(BEAT_S, self._beat)
