@@ -37,7 +37,7 @@ from truetape.core.serve.peer import Peer, Refused, Rules
 from truetape.core.serve.reader import key_of
 from truetape.io.clock import now as clock
 from truetape.io.serve.client import Client, Pipe
-from truetape.io.serve.door import Doors
+from truetape.io.serve.door import Doors, room
 from truetape.io.serve.gateway import Answer, Request, listen
 from truetape.io.serve.hall import Hall
 from truetape.io.serve.sidecar import Sidecar
@@ -110,6 +110,7 @@ class Service:
         refuse_exposure(how, tokens=self.rules.tokens)
         try:
             self.tls = certificate(how)
+            self._room = room()
             self._server = await listen(self, self.doors, how.host, how.port, self.tls, how.limits.message_bytes)
         except OSError as error:
             raise ConfigError(
@@ -233,10 +234,8 @@ class Service:
         origin = request.headers.get("origin")
         if origin is not None and origin not in self.how.origins and not self._own(origin, request):
             return self._no(403, "this origin is not allowed; the gateway's [serve] origins lists those that are")
-        if (
-            self.how.limits.connections
-            and len(self.hall.clients) + len(self.natives.visits) >= self.how.limits.connections
-        ):
+        most = min(self.how.limits.connections or self._room, self._room)
+        if len(self.hall.clients) + len(self.natives.visits) >= most:
             return Answer(503, b"too many connections\n", {**TEXT, "Retry-After": "5"})
         if native:
             return self.natives.upgrade(request)

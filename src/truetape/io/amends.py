@@ -3,7 +3,8 @@
 picows reads one frame ahead. Where that one is wrong it says so before the frame in front of it was delivered: to a client that sends two close
 frames in one read it answers the second with 1002, where the first should be answered and the rest be nobody's (RFC 6455, 5.5.1). And where
 a venue broke the protocol it keeps that as an exception for whoever waits for the end of the connection; if nobody does, the loop complains.
-Next door: `io.net` and `io.serve` use both.
+aiofastnet, where no file can be opened for a socket that came, would stop asking for a second, and asks the wrong object to: an exception in
+each turn of the loop. Next door: `io.net` and `io.serve` use them.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 from truetape.core.serve.rfc6455 import may_be_sent
 
 NORMAL = 1000
+RETRY_S = 1.0
 
 
 class Ear:
@@ -62,3 +64,22 @@ def retrieve(told: Coroutine[Any, Any, object]) -> None:
 
 def _nobody() -> None:
     """Nobody's yet."""
+
+
+def accept_patiently(server: Any) -> None:
+    """Have an aiofastnet server, which must not serve yet, wait a second where no file can be opened; those who stand go on meanwhile."""
+    accept = server._accept_connection
+
+    def patient(listening: Any) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            accept(listening)
+        except AttributeError:
+            loop.remove_reader(listening.fileno())
+            loop.call_later(RETRY_S, again, listening)
+
+    def again(listening: Any) -> None:
+        if listening.fileno() >= 0:  # not closed meanwhile
+            server._start_serving_one_listener(listening)
+
+    server._accept_connection = patient

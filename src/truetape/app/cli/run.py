@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import signal
 import sys
 from pathlib import Path
@@ -75,6 +76,9 @@ def _bug(context: dict[str, Any], end: Any) -> None:
     error = context.get("exception")
     if "protocol" in context and str(context.get("message", "")).startswith("SSL"):
         return  # a stranger at our port broke off its handshake: neither news nor our mistake
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        log.warning("no more open files", message=context.get("message", ""), hint="raise ulimit -n (LimitNOFILE=)")
+        return  # who stands goes on; `doctor` says how many are needed
     log.warning("bug", message=context.get("message", ""), error=f"{type(error).__name__}: {error}" if error else "")
     if error is not None and not isinstance(error, ConnectionError | TimeoutError):
         end(1)

@@ -7,18 +7,21 @@ guests have passed.
 from __future__ import annotations
 
 import asyncio
+import os
+import resource
 import socket
 import ssl
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import aiofastnet
 from picows import WSAutoPingStrategy
 from picows.picows import WSProtocol  # type: ignore[attr-defined]  # its stub leaves it out
 
 from truetape.core.serve.meter import Crowd
-from truetape.io.amends import Ear
+from truetape.io.amends import Ear, accept_patiently
 from truetape.io.clock import now as clock
 
 HANDSHAKE_S = 5.0
@@ -27,6 +30,7 @@ ANSWER_S = 10.0
 SWEEP_S = 1.0
 RECEIVE_BYTES = 128 * 1024
 """What the system holds of a client's bytes; picows doubles its own buffer to what one read brings, and never shrinks it."""
+RESERVE = 128
 READ_BYTES = 2048
 """picows' buffer for one client, at first: clients say little."""
 Visitor = Callable[[Any], Any]
@@ -140,7 +144,17 @@ async def serve(
 
     options: dict[str, Any] = {"ssl": tls, "ssl_handshake_timeout": HANDSHAKE_S} if tls is not None else {}
     create = partial(aiofastnet.create_server, asyncio.get_running_loop())
-    server: asyncio.Server = await create(made, host=address, port=port, **options)
+    server: Any = await create(made, host=address, port=port, start_serving=False, **options)
+    accept_patiently(server)
+    await server.start_serving()
     for one in server.sockets:
         one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
-    return server
+    return cast("asyncio.Server", server)
+
+
+def room() -> int:
+    """How many clients the open-files limit has room for: a quarter of it, at most 128, is kept for the venues, the tape, and whoever is at
+    the door. Asked at the start, when what the gateway itself needs is open."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    own = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 32
+    return max(1, soft - own - min(RESERVE, soft // 4)) if soft != resource.RLIM_INFINITY else 1 << 30
