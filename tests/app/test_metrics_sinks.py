@@ -59,6 +59,7 @@ async def test_an_outage_and_its_losses_are_in_the_metrics_as_in_the_ledger() ->
                 "a bare event has 280, of which others may hold a part"
             )
             assert away["errors_total"] > 0
+            assert gateway.pulse.held()["sinks"] >= 280 * row(gateway)["in_hand"]
             server.start()
             await until(lambda: row(gateway)["published"] > up["published_events_total"] + 200, "it goes on")
             back = told(gateway, sink="cache")

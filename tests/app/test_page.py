@@ -149,6 +149,10 @@ def test_sinks_are_shown_where_there_are_any_and_that_one_is_away(
             server.kill()
             visitor.wait("() => /○ DOWN/.test(document.getElementById('sinks').innerText)")
             visitor.wait("() => /Connection/.test(document.querySelector('#sinks .down').innerText)")
+            visitor.page.set_viewport_size({"width": 390, "height": 844})
+            assert visitor.page.evaluate("() => document.documentElement.scrollWidth") <= 390, (
+                "the table scrolls, not the page"
+            )
         finally:
             one.end()
     assert visitor.complaints == []
@@ -249,7 +253,7 @@ def test_on_a_narrow_screen_every_part_has_the_whole_width_and_its_own_height(ch
     visitor.visit(child.origin)
     visitor.live()
     boxes = visitor.page.evaluate(
-        "() => [...document.querySelectorAll('main > section')].map((part) => part.getBoundingClientRect())"
+        "() => [...document.querySelectorAll('main > section:not([hidden])')].map((part) => part.getBoundingClientRect())"
         ".map((box) => [box.left, box.right, box.top, box.bottom])"
     )
     assert len(boxes) == 7

@@ -182,7 +182,7 @@ async def test_the_status_says_who_holds_memory(kraken: Simulator, tmp_path: Pat
         assert set(memory["shed"]) == set(ORDER)
         held = memory["held_mb"]
         assert set(held) == {
-            "mailboxes", "client_boxes", "client_buffers", "frames", "history", "reports", "books", "native_books", "journal",
+            "mailboxes", "client_boxes", "client_buffers", "frames", "history", "reports", "books", "native_books", "sinks", "journal",
             "connections",
         }  # fmt: skip
         assert held["books"] > 0

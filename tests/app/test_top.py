@@ -174,7 +174,7 @@ def test_without_a_gateway_or_a_terminal_it_does_not_hang(child: Child, tmp_path
 
 def test_one_look_shows_a_sink(stage: Stage, tmp_path: Path) -> None:
     with RedisServer() as server:
-        serve = f'[control]\nsocket = "c.sock"\n[[sinks]]\nkind = "redis"\nname = "cache"\nurl = "{server.url}"\n'
+        serve = f'[control]\nsocket = "c.sock"\n[[sinks]]\nkind = "redis"\nname = "cache"\nurl = "{server.url}"\n[trace]\nendpoint = "http://127.0.0.1:1"\n'
         child = Child(tmp_path, stage.feed(), serve)
         child.start()
         try:
@@ -185,6 +185,10 @@ def test_one_look_shows_a_sink(stage: Stage, tmp_path: Path) -> None:
                 return re.search(r"cache +UP +[1-9]", once.stdout) is not None
 
             until(shown, "the sink, up, with events published")
+            command = [sys.executable, "-m", "truetape", "status", "--socket", "c.sock"]
+            said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=30).stdout
+            assert re.search(r"sink cache: UP, published [1-9][\d,]*, \d+ wait, 0 reconnects", said)
+            assert "traces to http://127.0.0.1:1/v1/traces: 0 of " in said
         finally:
             child.end()
 

@@ -22,6 +22,7 @@ from truetape.app.live import Gateway
 from truetape.app.metrics import exposition
 from truetape.app.sim import Options, Simulator
 from truetape.app.stage import Stage
+from truetape.io.obs.trace import BATCH, WAITING_MAX
 
 STEPS = {"dial", "tcp", "handshake", "subscribed", "first data", "ready"}
 
@@ -267,6 +268,28 @@ async def test_a_collector_that_is_away_disturbs_nothing_and_is_told_once_each_w
     said = [record.getMessage() for record in caplog.records if "traces are" in record.getMessage()]
     assert ["not taken" in text for text in said] == [True, False], said
     assert [record for record in caplog.records if record.name.startswith("opentelemetry")] == []
+
+
+async def test_more_spans_than_may_wait_push_out_the_oldest_without_a_word(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    collector = Collector().start()
+    collector.stop()
+    async with Stage("kraken", rate=1000) as sim:
+        config = tree(sim.feed(), collector.url, batches=1.0, within_s=60) | {
+            "journal": {"dir": str(tmp_path / "tape"), "flush_ms": 1}
+        }
+        async with truetape.open(config) as gateway:
+            assert gateway.tracing is not None
+            counts = gateway.tracing.tracer.counts
+            most = WAITING_MAX + BATCH  # what waits, and what is being tried again all the while
+            await collector.until(lambda: counts.spans > most + 200, "more than may wait")
+            assert await gateway.ready()
+            assert len(gateway.tracing.tracer._processor._batch_processor._queue) == WAITING_MAX
+            assert counts.refused == counts.delivered == 0
+    loud = [record for record in caplog.records if not record.name.startswith(("truetape", "asyncio"))]
+    assert loud == []
 
 
 async def test_a_collector_that_hangs_does_not_hold_up_the_end() -> None:

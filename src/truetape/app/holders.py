@@ -22,9 +22,9 @@ CONNECTION, NATIVE_LEVEL = 15_000, 120
 """Bytes of a connection that said nothing but hello (of 1,000: resident memory before and after), and of a level in a book that is told on."""
 LOOKED_AT = 16
 """Requests of a bot that the weight of all is estimated from."""
-FIXED = ("books", "native_books", "journal", "connections")
-"""What is declared and never shed: books would have to be asked for again, the tape's backlog has a bound of its own, and who stays connected
-has a connection."""
+FIXED = ("books", "native_books", "sinks", "journal", "connections")
+"""What is declared and never shed: books would have to be asked for again, what sinks have in hand and the tape's backlog have bounds of
+their own, and who stays connected has a connection."""
 
 
 def held(gateway: Gateway) -> dict[str, int]:
@@ -42,6 +42,7 @@ def held(gateway: Gateway) -> dict[str, int]:
         "reports": len(gateway.pump.gaps) * shed.GAP,
         "books": shed.weigh_books(gateway.pump.links.values()),
         "native_books": _native_books(service) if service is not None else 0,
+        "sinks": sum(sink.held for sink in gateway.sinks.sinks),
         "journal": gateway.journal.backlog_bytes if gateway.journal is not None else 0,
         "connections": CONNECTION * (len(service.hall.clients) + len(service.natives.visits))
         if service is not None

@@ -31,7 +31,7 @@ DEFINITIONS: tuple[Definition, ...] = (
     ),
     Definition("truetape_sink_queue_events", "gauge", "Events that wait for the bus: in the box, and in hand.", ("sink",)),
     Definition(
-        "truetape_sink_queue_bytes", "gauge", "What these take: in the box by estimate, and as written and not confirmed.", ("sink",)
+        "truetape_sink_queue_bytes", "gauge", "What these take, by estimate.", ("sink",)
     ),
     Definition("truetape_sink_reconnects_total", "counter", "Times that the bus took something again after an outage.", ("sink",)),
     Definition("truetape_sink_outages_total", "counter", "Times that it was found away.", ("sink",)),

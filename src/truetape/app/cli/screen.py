@@ -246,6 +246,14 @@ def print_status(tree: dict[str, Any]) -> None:
     for row in tree["consumers"]:
         counts = ", ".join(f"{name} {row[name]:,}" for name in LEDGER)
         say(f"{row['name']} ({row['mode']}): {counts}; {'balanced' if row['balanced'] else 'NOT BALANCED'}")
+    for row in tree["sinks"]:
+        why = f" {row['last_error']}" if row["state"] == "DOWN" else ""
+        say(
+            f"sink {row['name']}: {row['state']}{why}, published {row['published']:,}, {row['queued']:,} wait, {row['reconnects']} reconnects"
+        )
+    if (trace := tree["trace"]) is not None:
+        why = f"; {trace['last_error']}" if trace["last_error"] else ""
+        say(f"traces to {trace['endpoint']}: {trace['delivered']:,} of {trace['spans']:,} spans delivered{why}")
     if (tape := tree["journal"]) is not None:
         trouble = f" {tape['reason']}; {tape['missing']:,} records missing" if tape["reason"] or tape["missing"] else ""
         say(f"journal: {tape['state']}{trouble}, flushed record {tape['flushed_record']:,}")

@@ -15,6 +15,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import islice
 from random import Random
 from typing import Any, Literal
 
@@ -23,7 +24,7 @@ from msgspec import Struct
 
 from truetape.core.feed.backoff import Backoff
 from truetape.core.route.mailbox import OUTSIDE, Key, Mailbox
-from truetape.core.route.shed import weigh
+from truetape.core.route.shed import LOOKED_AT, weigh, weight
 from truetape.core.serve.frames import Encoding, encode_event
 from truetape.core.serve.subjects import place, subject
 from truetape.io.bus.bus import Bus, Row
@@ -113,8 +114,18 @@ class Sink:
 
     @property
     def queue_bytes(self) -> int:
-        """What these take: the box by estimate, what was written and not confirmed as it was written."""
-        return weigh(self.box) + self._in_flight
+        """What these take, by estimate."""
+        return weigh(self.box) + self._hand_bytes
+
+    @property
+    def held(self) -> int:
+        """Bytes beside the box: events in hand, by the first of them, and what was written, which the library may hold."""
+        return self._hand_bytes + self._in_flight
+
+    @property
+    def _hand_bytes(self) -> int:
+        few = [weight(event) for event in islice(self._hand, LOOKED_AT)]
+        return sum(few) * len(self._hand) // max(1, len(few))
 
     async def run(self) -> None:
         """Until `finish` and all is out, or until cancelled."""
