@@ -14,7 +14,7 @@ from websockets.exceptions import InvalidHandshake, WebSocketException
 from tests.app.child import Child
 from truetape.app.stage import Stage
 
-WITHIN_S = 60
+WITHIN_S = 90
 
 
 @pytest.mark.parametrize("files", [64, 256])
@@ -40,8 +40,10 @@ async def test_a_gateway_without_files_refuses_and_lives(files: int, tmp_path: P
                 await until_data(reader)
                 assert child.process.poll() is None, child.noise.read_text()[-1000:]
                 await asyncio.gather(*(guest.close() for guest in came))
-                async with connect(uri) as late:
-                    assert json.loads(await late.recv())["type"] == "hello", "there is room again"
+                while (late := await knock(uri)) is None:
+                    pass  # those who gave up are still being taken from the queue and found gone; then there is room again
+                assert json.loads(await late.recv())["type"] == "hello"
+                await late.close()
                 await until_data(reader)
         finally:
             child.end()
