@@ -1,7 +1,7 @@
 """What is superseded by the next, on two lines whose venue sets its clock back: it goes on, and a line that is merely late does not pass."""
 
 from truetape.core.book.sync import RESTART_AFTER
-from truetape.core.feed.lines import Latest
+from truetape.core.feed.latest import Latest
 from truetape.model.event import Book
 
 S = 1_000_000_000

@@ -19,7 +19,10 @@ from msgspec.structs import replace
 from truetape.core.book import state as books
 from truetape.core.book.sync import BookSync
 from truetape.core.feed.health import Stream
-from truetape.core.feed.lines import WAIT, Arbiter, Latest, Prints, Sequenced, Standby, Tally, span
+from truetape.core.feed.latest import Latest
+from truetape.core.feed.lines import Arbiter, Standby, Tally
+from truetape.core.feed.prints import Prints
+from truetape.core.feed.sequenced import WAIT, Sequenced, span
 from truetape.core.feed.venue import Accepted, Broken, Damaged, Rejected
 from truetape.core.route.judge import Judge
 from truetape.core.route.link import Handlers, Link

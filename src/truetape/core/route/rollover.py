@@ -13,8 +13,9 @@ from collections.abc import Callable
 from random import Random
 
 from truetape.core.feed.health import Stream
-from truetape.core.feed.lines import Prints, Standby
+from truetape.core.feed.lines import Standby
 from truetape.core.feed.plan import plan_of
+from truetape.core.feed.prints import Prints
 from truetape.core.feed.session import Session
 from truetape.core.route.judge import Judge
 from truetape.core.route.link import Link

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from truetape.core.book import state as books
 from truetape.core.book.sync import BookSync, make
 from truetape.core.feed.health import Stream
-from truetape.core.feed.lines import MUTE, Standby
+from truetape.core.feed.latest import MUTE
+from truetape.core.feed.lines import Standby
 from truetape.core.route.digest import CHUNK
 from truetape.core.route.judge import whole
 from truetape.core.route.link import Link, picture
