@@ -1,7 +1,7 @@
 """What a message said, judged: health, books, gaps, and the effects that keep a subscription true.
 
-Next door: `pump.py` brings what each connection's dialect decoded; `link.py` holds the streams; `router.py` and `digest.py` receive
-what is published. Everything here is called by the pump and returns through `effects`.
+Next door: `pump.py` brings what each connection's dialect decoded; `answers.py` takes what is no data; `link.py` holds the streams; `router.py`
+and `digest.py` receive what is published. Everything here is called by the pump and returns through `effects`.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from truetape.core.feed.cadence import FINE
 from truetape.core.feed.health import SPELLS_MAX, Stream
 from truetape.core.feed.hours import Hours, market_of
 from truetape.core.feed.session import Session
-from truetape.core.feed.venue import Accepted, Alive, Broken, Damaged, Ignored, Leaving, Rejected, Want
+from truetape.core.feed.venue import Damaged, Rejected, Want
 from truetape.core.route import credential
+from truetape.core.route.answers import Answers
 from truetape.core.route.digest import CHUNK, Digest
 from truetape.core.route.link import SAMPLE_EVERY, Handlers, Link, picture
 from truetape.core.route.router import Router
 from truetape.core.route.tally import GapTally
 from truetape.model.effect import Effect, Fetch
 from truetape.model.event import KINDS, Bar, Book, Gap, Market, Quote, Status, Ticker, Trade
-from truetape.model.reason import remedy
 
 GAPS_MAX = 100_000
 """Gaps kept for a report; older ones are forgotten, for a gateway runs for months."""
@@ -44,9 +44,8 @@ class Judge:
         self._chunk = digest.chunk
         self.hours: dict[str, Hours] = {}  # by market
         self.handlers: Handlers = {
-            Trade: self._data, Quote: self._data, Ticker: self._data, Bar: self._data, Book: self.book, Accepted: self._accepted,
-            Rejected: self._rejected, Alive: self._alive, Ignored: self._ignored, Damaged: self._damaged, Broken: self._broken,
-            Leaving: self._leaving,
+            Trade: self._data, Quote: self._data, Ticker: self._data, Bar: self._data, Book: self.book,
+            **Answers(self).handlers(),
         }  # fmt: skip
 
     def connect(self, link: Link, stream: Stream) -> None:
@@ -232,32 +231,6 @@ class Judge:
         healed = "" if not way or (went_on and way != "whole") else "rest" if way == "rest" else "snapshot"
         self._gap(stream, now, from_ts, reason, from_seq, seq, recovered=recovered, healed=healed)
 
-    def _accepted(self, link: Link, event: Accepted, now: int) -> None:
-        for channel, raw in event.pairs:
-            if raw:
-                if (stream := link.streams.get((channel, raw))) is not None:
-                    stream.acked = True
-                continue
-            for stream in link.streams.values():
-                if channel in ("", stream.channel):
-                    stream.acked = True
-        if link.session is not None:
-            link.session.accepted(event)
-
-    def _rejected(self, link: Link, event: Rejected, now: int) -> None:
-        if link.session is None:
-            return
-        self.effects += link.session.rejected(event, now)
-        self.share(link, event, link.session.held, now)
-        why = f"{event.reason}: {event.text}"
-        ended = remedy(event.reason) in (("stop",) if event.whole else ("drop", "stop"))
-        for pair in event.pairs if ended else ():  # the others are asked for again
-            stream = link.streams.get(pair)
-            if stream is not None:
-                self.tell(stream.enter("CLOSED", why, now))
-        if not event.pairs or not ended:
-            self.tell(Status(link.label, link.source, link.url, now, "", "REJECTED", why, since=now))
-
     def share(self, link: Link, answer: Rejected, until: int, now: int) -> None:
         """What one connection was told may concern all that use its credential."""
         self.effects += credential.share(
@@ -272,32 +245,6 @@ class Judge:
                 stream.sync.lost(why)
             if stream.state != "CLOSED":
                 self.tell(stream.enter("CLOSED", why, now))
-
-    def _alive(self, link: Link, event: Alive, now: int) -> None:
-        if link.session is not None:
-            link.session.alive(event.ts, event.pong, now)
-
-    def _ignored(self, link: Link, event: Ignored, now: int) -> None:
-        link.counts.ignored += 1
-
-    def _leaving(self, link: Link, event: Leaving, now: int) -> None:
-        link.leaving = link.leaving or now
-        self.tell(Status(link.label, link.source, link.url, now, "", "LEAVING", event.text, since=now))
-
-    def _damaged(self, link: Link, event: Damaged, now: int) -> None:
-        """Part of a frame was unreadable: whichever book it may have been for is in doubt."""
-        link.counts.damaged += 1
-        for stream in list(link.streams.values()):
-            if event.channel in ("", stream.channel) and event.raw in ("", stream.raw):
-                self.doubt(link, stream, f"damaged: {event.why}", now)
-
-    def _broken(self, link: Link, event: Broken, now: int) -> None:
-        """The connection's counter jumped: every book on it is in doubt, and of anything else something may be missing."""
-        for stream in list(link.streams.values()):
-            if stream.sync is not None and stream.sync.live:
-                stream.sync.counts.sequence_gaps += 1
-                stream.sync.from_seq, stream.sync.to_seq = event.expected - 1, event.found
-            self.doubt(link, stream, f"expected frame {event.expected}, found {event.found}", now)
 
     def doubt(self, link: Link, stream: Stream, reason: str, now: int) -> None:
         """Something of this stream was lost: a book is asked for anew; what else is gone stays gone, and is said."""
