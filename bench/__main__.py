@@ -8,10 +8,10 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from bench import baselines_alone, build, contest, fanout, machine, offline, path, results, tiers
+from bench import baselines_alone, build, contest, fanout, idle, machine, offline, path, results, tiers
 from bench.table import table
 
-VERBS = ("path", "tiers", "burst", "book", "router", "fanout", "replay")
+VERBS = ("path", "tiers", "burst", "book", "router", "fanout", "idle", "replay")
 QUICK_SCALE, QUICK_TIER_S = 0.2, 2.0
 
 Measured = dict[str, results.Entry]
@@ -77,6 +77,7 @@ MEASURES: dict[str, Callable[[argparse.Namespace], Measured]] = {
     "book": measure_book,
     "router": lambda chosen: offline.measure_router(chosen.rounds),
     "fanout": lambda chosen: fanout.measure(min(3, chosen.rounds)),
+    "idle": lambda _chosen: idle.measure(),
     "replay": lambda chosen: offline.measure_replay(chosen.rounds),
 }
 

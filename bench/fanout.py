@@ -1,4 +1,4 @@
-"""Fan-out: one message to many WebSocket clients, ours beside `websockets`' broadcast; and what an idle client costs.
+"""Fan-out: one message to many WebSocket clients, ours beside `websockets`' broadcast.
 
 The clients live in a process of their own (`bench.fanout_clients`), on the sender's core; only the server's CPU is counted. Ours is a whole
 gateway (tokens off), whose router is published to directly: one message per turn of the loop, and with a window of 5 ms.
@@ -10,12 +10,10 @@ from statistics import median
 
 from bench import contest, results
 from bench.contest import Run
-from bench.targets import TARGETS
 
 CLIENTS = (100, 1000, 5000)
 DELIVERIES = 300_000
 LIMIT_S = 120.0
-IDLE = 2000
 
 
 def server(how: str, clients: int, deliveries: int = DELIVERIES) -> Run:
@@ -25,7 +23,7 @@ def server(how: str, clients: int, deliveries: int = DELIVERIES) -> Run:
 
 
 def measure(rounds: int) -> dict[str, results.Entry]:
-    """One entry for each width, and one for the idle connections."""
+    """One entry for each width."""
     entries = {}
     for clients in CLIENTS:
         runs: dict[str, list[Run]] = {"ours": [], "window": [], "websockets": []}
@@ -40,12 +38,6 @@ def measure(rounds: int) -> dict[str, results.Entry]:
             flush=True,
         )
         entries[f"fanout_{clients}"] = results.entry(f"fanout_{clients}", a, b, "websockets broadcast", detail, broken)
-    idle = server("idle", IDLE)
-    target = TARGETS["idle_connection_kb"]
-    print(f"  idle connection: {idle['kb']:.1f} kB, of {IDLE:,}", flush=True)
-    entries["idle_connection_kb"] = results.entry(
-        "idle_connection_kb", idle["kb"], target.target, "(the target)", {"clients": IDLE}
-    )
     return entries
 
 

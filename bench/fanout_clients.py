@@ -1,4 +1,4 @@
-"""The clients of the fan-out bench, as cheap as they can be: `python -m bench.fanout_clients PORT COUNT ours|theirs|idle`.
+"""The clients of the fan-out bench, as cheap as they can be: `python -m bench.fanout_clients PORT COUNT ours|theirs`.
 
 Says `ready` once all are in; then answers each line with how many events came, when no more come.
 """

@@ -1,4 +1,4 @@
-"""One server of the fan-out bench: `python -m bench.fanout_server ours|window|websockets|idle CLIENTS DELIVERIES`; a JSON line last."""
+"""One server of the fan-out bench: `python -m bench.fanout_server ours|window|websockets CLIENTS DELIVERIES`; a JSON line last."""
 
 import asyncio
 import contextlib
@@ -119,18 +119,8 @@ async def theirs(count: int, messages: int) -> dict[str, float]:
     return {"per_cpu_s": got / cpu, "lost": messages * count - got, "cpu_s": cpu}
 
 
-async def idle(count: int) -> dict[str, float]:
-    """Resident kilobytes of one more client that has said nothing but hello (kernel's buffers are outside)."""
-    async with truetape.open(config(0)) as gateway:
-        assert gateway.service is not None
-        async with clients(gateway.service.port, 50, "idle"):
-            pass
-        before = _rss_kb()
-        async with clients(gateway.service.port, count, "idle"):
-            return {"kb": (_rss_kb() - before) / count, "rss_mb": _rss_kb() / 1024}
-
-
-def _rss_kb() -> float:
+def rss_kb() -> float:
+    """What is resident of this process."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 1024
 
 
@@ -144,7 +134,6 @@ def main(how: str, clients_: str, deliveries: str) -> None:
         "ours": lambda: ours(count, messages, 0),
         "window": lambda: ours(count, messages, 5),
         "websockets": lambda: theirs(count, messages),
-        "idle": lambda: idle(count),
     }[how]
     print(json.dumps({"websockets": websockets.__version__, **uvloop.run(run())}))
 

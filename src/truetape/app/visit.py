@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 class Visit:
     """One WebSocket client, between its socket and its peer."""
 
+    __slots__ = ("_client", "_socket", "bytes_max", "claims", "fragments_max", "service", "subprotocol")
+
     def __init__(self, service: Service, subprotocol: str, claims: Claims | None) -> None:
         self.service = service
         self.subprotocol = subprotocol

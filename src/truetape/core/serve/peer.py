@@ -76,6 +76,10 @@ class Desk(Protocol):
 class Peer:
     """One client. `boxes` has its subscriptions by the ids that it gave them; `ended` is how it ended, once it has."""
 
+    __slots__ = (
+        "_bucket", "_decode", "_errors", "_had", "boxes", "claims", "desk", "encoding", "ended", "last_rx", "opened_at", "received", "rules",
+    )  # fmt: skip
+
     def __init__(self, desk: Desk, rules: Rules, encoding: Encoding, now: int, claims: Claims | None = None) -> None:
         self.desk = desk
         self.rules = rules

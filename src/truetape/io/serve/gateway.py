@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from types import MappingProxyType
+from typing import Any, Protocol
 
 from msgspec import Struct
 from picows import (
@@ -42,6 +43,7 @@ PONG_BYTES = 64 * 1024
 """Where so much waits already, a ping goes without its pong."""
 CLOSE_S = 2.0
 """How long a client has to answer a close frame."""
+NO_HEADERS: Any = MappingProxyType({})
 TARGET_MAX = 8192
 """Bytes of a request's target."""
 AFTER_CLOSE_MAX = 2000
@@ -110,6 +112,10 @@ class Host(Protocol):
 class Guest(WSListener):
     """One client's socket, a `Pipe`."""
 
+    __slots__ = (
+        "_assembler", "_closing", "_doors", "_opcode", "_put", "_session", "_surplus", "_transport", "_waiting",
+    )  # fmt: skip
+
     def __init__(self, session: Session, doors: Doors) -> None:
         self._session = session
         self._doors = doors
@@ -128,6 +134,9 @@ class Guest(WSListener):
     def on_ws_connected(self, transport: WSTransport) -> None:
         """The handshake is done."""
         self._transport = transport
+        transport.request.headers = transport.response.headers = (
+            NO_HEADERS  # kept as long as the client, and a token in them
+        )
         self._doors.passed(transport.underlying_transport)
         self.write = transport.underlying_transport.write
         self.waiting = transport.underlying_transport.get_write_buffer_size

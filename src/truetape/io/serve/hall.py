@@ -19,6 +19,10 @@ from truetape.io.serve.client import Client
 BEAT_S = 0.25
 Seat: TypeAlias = tuple[Client, ClientBox, int]
 """Who is woken for what: a client, its box, and the client's id of it."""
+LOOK_AT = 500
+"""So many clients at a time: ten thousand at once would hold the others' messages for 13 ms."""
+BREATH_S = 0.01
+"""Between two such looks."""
 
 
 class Turn(NamedTuple):
@@ -44,6 +48,7 @@ class Hall:
         self._woken: list[Seat] = []
         self._soon: asyncio.Handle | None = None
         self._pulse: asyncio.TimerHandle | None = None
+        self._round: list[Client] = []  # who is still to be looked at in this beat
         self.on_beat: Callable[[int], None] = lambda _now: None
         self._go: Callable[[], None] = self._turn  # what a turn is: `sample` puts another in its place
 
@@ -125,14 +130,18 @@ class Hall:
         return again
 
     def _beat(self) -> None:
-        self._pulse = asyncio.get_running_loop().call_later(BEAT_S, self._beat)
         now = clock()
         try:
-            for client in list(self.clients):
-                self._look(client, now)
-            self.on_beat(now)
+            if not self._round:
+                self._round = list(self.clients)
+                self.on_beat(now)
+            looked, self._round = self._round[:LOOK_AT], self._round[LOOK_AT:]
+            for client in looked:
+                if client in self.clients:
+                    self._look(client, now)
         except Exception as error:  # noqa: BLE001  as above
             self._fail(error)
+        self._pulse = asyncio.get_running_loop().call_later(BREATH_S if self._round else BEAT_S, self._beat)
 
     def _look(self, client: Client, now: int) -> None:
         peer = client.peer
