@@ -45,12 +45,13 @@ async def recorded(folder: Path, venue: str, updates: int) -> tuple[Path, Simula
 
 @asynccontextmanager
 async def shown(
-    path: Path, speed: str, native: list[Any], start: str = "", venue: str = ""
+    path: Path, speed: str, native: list[Any], start: str = "", venue: str = "", *, loop: bool = False
 ) -> AsyncIterator[dict[str, Any]]:
     """The tape, served in this process."""
     told: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
     stopped: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-    server = TapeServer(path, venue=venue, speed=speed, start=start, end="", how=ServeConfig(port=0, native=native))
+    how = ServeConfig(port=0, native=native)
+    server = TapeServer(path, venue=venue, speed=speed, start=start, end="", how=how, loop=loop)
     task = asyncio.ensure_future(server.serve(told.set_result, stopped))
     try:
         done, _ = await asyncio.wait((task, told), return_when=asyncio.FIRST_COMPLETED)
@@ -146,6 +147,52 @@ async def test_a_served_tape_tells_how_it_is(tmp_path: Path) -> None:
         found = await asyncio.to_thread(ask)
     assert {row["symbol"] for row in found["subscriptions"]} == set(sim.symbols)
     assert (found["sinks"], found["trace"], found["journal"]) == ([], None, None)
+
+
+async def test_a_tape_that_loops_begins_anew_and_never_goes_on(tmp_path: Path) -> None:
+    tape, sim = await recorded(tmp_path, "binance", 300)
+    async with shown(tape, "max", ["binance"], loop=True) as where:
+        native = where["native"]["binance"]
+        begun: list[int] = []
+        while len(begun) < 3:
+            one = BinanceBot("BTCUSDT")
+            try:
+                async with connect(f"{native['ws']}/ws", max_queue=None) as socket:
+                    await one.begin(socket, native["rest"])
+                    begun.append(one.seq)
+                    with pytest.raises(ConnectionClosed) as closed:
+                        while True:
+                            if one.take(await said(socket)):
+                                bids, asks = sim.market.levels_at("BTCUSDT", one.seq)
+                                assert one.levels() == (
+                                    [(Decimal(p), Decimal(s)) for p, s in bids], [(Decimal(p), Decimal(s)) for p, s in asks]
+                                )  # fmt: skip
+                assert closed.value.rcvd is not None
+                assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1012, "the tape begins anew")
+                assert one.diffs > 50
+            except OSError:
+                await asyncio.sleep(0.02)  # the moment between two rounds
+        assert begun[0] == begun[1] == begun[2], "the same beginning each time"
+
+
+async def test_our_own_client_sees_where_a_tape_began_anew(tmp_path: Path) -> None:
+    tape, _ = await recorded(tmp_path, "kraken", 200)
+    async with (
+        shown(tape, "20", [], loop=True) as where,
+        truetape.client(where["stream"], backoff_first_s=0.05) as client,
+    ):
+        events: list[Any] = []
+        async with asyncio.timeout(WITHIN):
+            async for event in client.subscribe("kraken:BTC-USDT", ["book_delta"], bound=100_000):
+                events.append(event)
+                wholes = [at for at, one in enumerate(events) if isinstance(one, truetape.Book) and one.snapshot]
+                if len(wholes) >= 2:
+                    break
+    between = events[: wholes[1]]
+    lost = [one for one in between if isinstance(one, truetape.Lagged)]
+    assert [one.reason for one in lost] == ["not_recovered"], "an explicit loss, before the new beginning"
+    assert len([one for one in between if isinstance(one, truetape.Book)]) > 20
+    assert events[wholes[1]].recv < max(one.recv for one in between if isinstance(one, truetape.Book)), "back in time"
 
 
 async def test_what_kraken_once_sent_holds_for_a_bot_that_proves_every_message(shared_data: Path) -> None:

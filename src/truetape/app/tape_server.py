@@ -14,6 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from msgspec.structs import replace
+
 from truetape.app.capture import BadInput
 from truetape.app.config_serve import ServeConfig
 from truetape.app.departed import Departed
@@ -124,20 +126,33 @@ class Stand:
 
 
 class TapeServer:
-    """Plays a tape for clients. `speed` is max or a factor; with max it goes as fast as the slowest client reads."""
+    """Plays a tape for clients. `speed` is max or a factor; with max it goes as fast as the slowest client reads. With `loop` it begins
+    anew at its end, as a gateway that was restarted would: everybody is told to come back, to another epoch."""
 
-    def __init__(self, path: Path, *, venue: str, speed: str, start: str, end: str, how: ServeConfig) -> None:
+    def __init__(
+        self, path: Path, *, venue: str, speed: str, start: str, end: str, how: ServeConfig, loop: bool = False
+    ) -> None:
         if not path.exists():
             raise BadInput(f"{path}: expected a journal's folder or a capture file, found nothing")
         self.factor = Pace(speed).factor
-        self.tape: JournalTape | CaptureTape = JournalTape(path) if path.is_dir() else CaptureTape(path, venue)
+        self.path = path
+        self.venue = venue
+        self.how = how
+        self.loop = loop
+        self.played = 0
+        self.rounds = 0
+        self.service: Service
+        self.tape: JournalTape | CaptureTape
+        self.stand: Stand
+        self._rewind()
         self.begin = moment(start, self.tape.first, "--from")
         self.end = moment(end, self.tape.first, "--to")
+
+    def _rewind(self) -> None:
+        """The tape at its first record, with a pump of its own: nothing of an earlier round is left."""
+        self.tape = JournalTape(self.path) if self.path.is_dir() else CaptureTape(self.path, self.venue)
         self.stand = Stand(self.tape)
-        self.how = how
         self.at = self.tape.first
-        self.played = 0
-        self.service: Service
         self._steps = iter(self.tape.steps())
         self._held: list[tuple[int, Any]] = []
 
@@ -161,19 +176,32 @@ class TapeServer:
 
     async def serve(self, announce: Callable[[dict[str, Any]], None], stopped: asyncio.Future[int]) -> int:
         """Lead up, listen, tell where, play; exit code 0 at the end of the tape, else what `stopped` says. Raises ConfigError, BadInput."""
+        while True:
+            await self._round(announce if not self.rounds else None, stopped)
+            if stopped.done():
+                return stopped.result()
+            if not self.loop:
+                return 0
+            self.how = replace(self.how, port=self.service.port)  # where everybody comes back to
+            self._rewind()
+
+    async def _round(self, announce: Callable[[dict[str, Any]], None] | None, stopped: asyncio.Future[int]) -> None:
+        """From the beginning to the end, once."""
         self.lead()
+        self.rounds += 1
         self.service = Service(cast("Gateway", self.stand), self.how, f"{self.stand.started:x}")
         self.stand.service = self.service
         await self.service.start()
         try:
-            announce(self.addresses())
+            if announce is not None:
+                announce(self.addresses())
             async with asyncio.TaskGroup() as group:
                 play = group.create_task(self._play())
                 await asyncio.wait((play, stopped), return_when=asyncio.FIRST_COMPLETED)
                 play.cancel()
+            again = self.loop and not stopped.done()
             for visit in list(self.service.natives.visits.values()):
-                visit.hang(1000, "the tape ends")
-            return stopped.result() if stopped.done() else 0
+                visit.hang(1012 if again else 1000, "the tape begins anew" if again else "the tape ends")
         finally:
             await self.service.close()
             self.service.hang_up()
@@ -257,12 +285,14 @@ def natives(feeds: list[Feed]) -> list[Any]:
 
 async def serve(
     path: Path, *, venue: str, speed: str, start: str, end: str, port: int, announce: Callable[[dict[str, Any]], None],
-    told: Callable[[str], None],
+    told: Callable[[str], None], again: bool = False,
 ) -> int:  # fmt: skip
-    """Play a tape for clients on the loopback until it ends (0), SIGTERM (0) or SIGINT (130). Raises BadInput, ConfigError."""
+    """Play a tape on the loopback until it ends (0; never with `again`), SIGTERM (0) or SIGINT (130). Raises BadInput, ConfigError."""
     stopped = Ending().code
-    server = TapeServer(path, venue=venue, speed=speed, start=start, end=end, how=ServeConfig(port=port))
+    how = ServeConfig(port=port)
+    server = TapeServer(path, venue=venue, speed=speed, start=start, end=end, how=how, loop=again)
     server.how = ServeConfig(port=port, native=natives(server.tape.feeds))
     code = await server.serve(announce, stopped)
-    told(f"{server.played:,} records played; " + ("stopped" if stopped.done() else "the tape ends"))
+    rounds = f" in {server.rounds} rounds" if again else ""
+    told(f"{server.played:,} records played{rounds}; " + ("stopped" if stopped.done() else "the tape ends"))
     return code

@@ -127,12 +127,15 @@ def replay(
     port: Annotated[
         int, typer.Option(min=0, max=65_535, help="with --serve: where to listen; 0 takes a free port")
     ] = 0,
+    loop: Annotated[bool, typer.Option("--loop", help="with --serve: begin anew at the end, and tell so")] = False,
 ) -> None:
     """Play a recording through the gateway and tell what it holds, or serve it."""
     from truetape.app.cli import replay as room
 
     if serve:
-        raise typer.Exit(room.serve(path, venue, speed or "1", start, end, port))
+        raise typer.Exit(room.serve(path, venue, speed or "1", start, end, port, loop))
+    if loop:
+        raise typer.BadParameter("expected --serve beside it: a report has an end", param_hint="--loop")
     speed = speed or "max"
     raise typer.Exit(room.replay(path, venue, books, speed, start, end, json))
 

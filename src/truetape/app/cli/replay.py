@@ -48,7 +48,7 @@ def replay(path: Path, venue: str, books: int, speed: str, start: str, end: str,
     return 0
 
 
-def serve(path: Path, venue: str, speed: str, start: str, end: str, port: int) -> int:
+def serve(path: Path, venue: str, speed: str, start: str, end: str, port: int, again: bool) -> int:
     """Play it for clients; the first line of stdout says where they connect. Exit code 0 at its end or after SIGTERM, 130 after Ctrl-C."""
     from truetape.app.tape_server import serve as served
 
@@ -60,7 +60,9 @@ def serve(path: Path, venue: str, speed: str, start: str, end: str, port: int) -
         print(f"truetape: {path.name}: {text}", file=sys.stderr)
 
     return asyncio.run(
-        served(path, venue=venue, speed=speed, start=start, end=end, port=port, announce=announce, told=told)
+        served(
+            path, venue=venue, speed=speed, start=start, end=end, port=port, announce=announce, told=told, again=again
+        )
     )
 
 
