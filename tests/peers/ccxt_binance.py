@@ -5,12 +5,13 @@ import json
 import sys
 
 import ccxt.pro
+import snippets
 
 
 async def main(ws_url: str, rest_url: str, seconds: float, symbols: list[str]) -> None:
-    exchange = ccxt.pro.binance({"options": {"fetchMarkets": {"types": ["spot"]}}})
-    exchange.urls["api"]["ws"]["spot"] = f"{ws_url}/ws"
-    exchange.urls["api"]["public"] = f"{rest_url}/api/v3"
+    names = {"ccxt": ccxt}
+    exec(snippets.code("ccxt Pro", ws=ws_url, http=rest_url), names)
+    exchange = names["exchange"]
     counted = {"messages": 0, "trades": 0}
     errors: list[str] = []
 

@@ -1,11 +1,11 @@
 """Runs the simulator, a foreign client and our own path on it, and compares every state of every book that both saw.
 
-`python -m tests.peers.compare [--seconds 15] [--through venue,gateway,replay] CLIENT…`; `tests/peers/run` makes the clients' environments
-first. Our own path always reads the simulator itself. The client reads the simulator too (`venue`), or a gateway before it that speaks the
-venue's protocol (`gateway`), or, afterwards, the tape that this gateway wrote (`replay`): so what is compared went all the way round.
- A watcher (ours.py,
-ccxt_binance.py, …) prints a JSON line for each state, `{"raw", "key", "bids", "asks"}`, and last `{"messages", "errors"}`; the key is what
-the venue proves a state by: Binance's update number, Kraken's time and checksum.
+`python -m tests.peers.compare [--seconds 15] [--through venue,gateway,added,replay] CLIENT…`; `tests/peers/run` makes the clients'
+environments first. Our own path always reads the simulator itself. The client reads the simulator too (`venue`), or a gateway before it that
+speaks the venue's protocol (`gateway`), or one that was told of a single book, so that it has the rest added (`added`), or, afterwards, the
+tape that the first one wrote (`replay`): so what is compared went all the way round. A watcher (ours.py, ccxt_binance.py, …) prints
+a JSON line for each state, `{"raw", "key", "bids", "asks"}`, and last `{"messages", "errors"}`; the key is what the venue proves a state by:
+Binance's update number, Kraken's time and checksum.
 """
 
 import argparse
@@ -30,7 +30,7 @@ CLIENTS = {
     "python-binance": ("binance", "python_binance.py"),
     "python-kraken-sdk": ("kraken", "kraken_sdk.py"),
 }
-THROUGH = ("venue", "gateway", "replay")
+THROUGH = ("venue", "gateway", "added", "replay")
 SYMBOLS = 3
 RATE = 150
 STATES_MIN = 200
@@ -69,14 +69,16 @@ def environment() -> dict[str, str]:
 
 
 @contextmanager
-def gateway(venue: str, served: dict[str, Any], folder: Path) -> Iterator[dict[str, Any]]:
-    """A gateway before the simulator, in a process of its own, that speaks the venue's protocol and writes a tape."""
+def gateway(venue: str, served: dict[str, Any], folder: Path, *, told: bool = True) -> Iterator[dict[str, Any]]:
+    """A gateway before the simulator, in a process of its own, that speaks the venue's protocol and writes a tape. `told`: of all symbols."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     config = folder / "truetape.toml"
+    symbols = json.dumps(served["symbols"] if told else served["symbols"][:1])
+    channels = json.dumps(["book", "trade"] if told else ["book"])
     config.write_text(
-        f'[[feeds]]\nvenue = "{venue}"\nsymbols = {json.dumps(served["symbols"])}\nchannels = ["book", "trade"]\ndepth = 25\n'
+        f'[[feeds]]\nvenue = "{venue}"\nsymbols = {symbols}\nchannels = {channels}\ndepth = 25\n'
         f'url = "{served["ws"]}"\nrest_url = "{served["rest"]}"\n[journal]\ndir = "{folder / "tape"}"\n'
         f'[serve]\nport = {port}\nnative = ["{venue}"]\n'
     )
@@ -192,7 +194,7 @@ def trial(
         if through == "venue":
             errors = listen(client, served, served, seconds, folder)
         else:
-            with gateway(venue, served, folder) as source:
+            with gateway(venue, served, folder, told=through != "added") as source:
                 errors = listen(client, source, served, seconds, folder)
     if through == "replay":
         with replayed(venue, folder / "tape", served["symbols"]) as source:

@@ -5,6 +5,7 @@ import json
 import sys
 from typing import Any
 
+import snippets
 from kraken.spot import Market, SpotOrderBookClient, SpotWSClient
 
 DEPTH = 25
@@ -29,8 +30,10 @@ class Watched(SpotOrderBookClient):
 
 
 async def main(ws_url: str, rest_url: str, seconds: float, symbols: list[str]) -> None:
-    SpotWSClient.WS_URL = ws_url.removesuffix("/v2")
-    Market.URL = rest_url
+    exec(
+        snippets.code("python-kraken-sdk", ws=ws_url.removesuffix("/v2"), http=rest_url),
+        {"Market": Market, "SpotWSClient": SpotWSClient},
+    )
     client = Watched(depth=DEPTH)
     errors: list[str] = []
     try:

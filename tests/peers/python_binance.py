@@ -4,6 +4,7 @@ import asyncio
 import json
 import sys
 
+import snippets
 from binance import AsyncClient, BinanceSocketManager, DepthCacheManager
 
 STARTS = 2
@@ -21,8 +22,8 @@ class Watched(DepthCacheManager):
 
 
 async def main(ws_url: str, rest_url: str, seconds: float, symbols: list[str]) -> None:
-    AsyncClient.API_URL = f"{rest_url}/api"
-    BinanceSocketManager.STREAM_URL = f"{ws_url}/"
+    names = {"AsyncClient": AsyncClient, "BinanceSocketManager": BinanceSocketManager}
+    exec(snippets.code("python-binance", ws=ws_url, http=rest_url), names)
     client = await AsyncClient.create()
     messages = 0
     errors: list[str] = []
