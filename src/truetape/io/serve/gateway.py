@@ -113,7 +113,7 @@ class Guest(WSListener):
     """One client's socket, a `Pipe`."""
 
     __slots__ = (
-        "_assembler", "_closing", "_doors", "_opcode", "_put", "_session", "_surplus", "_transport", "_waiting",
+        "_assembler", "_closing", "_doors", "_opcode", "_session", "_surplus", "_transport", "waiting", "write",
     )  # fmt: skip
 
     def __init__(self, session: Session, doors: Doors) -> None:
