@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import Counter
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
@@ -97,7 +98,7 @@ class Collector:
                 while not claim():
                     await asyncio.sleep(0.02)
         except TimeoutError:
-            pytest.fail(f"not within {WITHIN_S} s: {what}; there are {[(s.name, about(s)) for s in self.spans]}")
+            pytest.fail(f"not within {WITHIN_S} s: {what}; there are {Counter(span.name for span in self.spans)}")
 
 
 def values(rows: Any) -> dict[str, Any]:

@@ -127,12 +127,11 @@ async def test_group_commits_and_turns_are_sampled_as_they_were(tmp_path: Path) 
                 async with truetape.client(f"ws://127.0.0.1:{gateway.service.port}") as client:
                     got = client.subscribe("*", ["trade", "book"], bound=10_000)
                     async with asyncio.timeout(20):
-                        for _ in range(20):
-                            await got.take()
-                await collector.until(lambda: len(collector.named("commit")) > 5, "commits")
-                await collector.until(
-                    lambda: sum(about(s)["truetape.messages"] for s in collector.named("turn")) > 10, "turns"
-                )
+                        await got.take()
+                    await collector.until(lambda: len(collector.named("commit")) > 5, "commits")
+                    await collector.until(
+                        lambda: sum(about(s)["truetape.messages"] for s in collector.named("turn")) > 10, "turns"
+                    )
                 sent = sum(about(span)["truetape.bytes"] for span in collector.named("turn"))
             commits = collector.named("commit")
             wrote = gateway.journal.status()
@@ -286,8 +285,14 @@ async def test_more_spans_than_may_wait_push_out_the_oldest_without_a_word(
             most = WAITING_MAX + BATCH  # what waits, and what is being tried again all the while
             await collector.until(lambda: counts.spans > most + 200, "more than may wait")
             assert await gateway.ready()
-            assert len(gateway.tracing.tracer._processor._batch_processor._queue) == WAITING_MAX
             assert counts.refused == counts.delivered == 0
+            collector.start()
+            await collector.until(lambda: counts.delivered > WAITING_MAX, "what waited")
+    collector.stop()
+    assert counts.delivered + counts.refused <= counts.spans - 200, "some were pushed out"
+    commits = [about(span)["truetape.first_record"] for span in collector.named("commit")]
+    kept = [later for earlier, later in itertools.pairwise(commits) if later > earlier]
+    assert len(kept) == len(commits) - 1 > WAITING_MAX - 200, "the later ones, in order"
     loud = [record for record in caplog.records if not record.name.startswith(("truetape", "asyncio"))]
     assert loud == []
 

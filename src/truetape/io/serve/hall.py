@@ -71,7 +71,7 @@ class Hall:
         if not chosen():
             self._turn()
             return
-        clients = list(self._ready)
+        clients = list(dict.fromkeys(client for client, _, _ in self._woken) | self._ready)
         messages, size = sum(client.messages_out for client in clients), sum(client.bytes_out for client in clients)
         began = clock()
         self._turn()
@@ -87,7 +87,7 @@ class Hall:
         self._woken.append(seat)
         if self._soon is None:
             loop = asyncio.get_running_loop()
-            self._soon = loop.call_later(self.window_s, self._turn) if self.window_s else loop.call_soon(self._turn)
+            self._soon = loop.call_later(self.window_s, self._go) if self.window_s else loop.call_soon(self._go)
 
     def ready(self, client: Client) -> None:
         """Its pipe has room again, or it has just subscribed."""
@@ -112,7 +112,7 @@ class Hall:
         if again:
             self._ready.update(dict.fromkeys(again))
             if self._soon is None:
-                self._soon = asyncio.get_running_loop().call_soon(self._turn)
+                self._soon = asyncio.get_running_loop().call_soon(self._go)
 
     def _along(self, woken: list[Seat], ready: dict[Client, None], now: int) -> list[Client]:
         """Give whoever reads just what another reads the same bytes; the others become `ready`. Who comes first of its kind has its turn
