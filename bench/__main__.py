@@ -21,7 +21,7 @@ def options() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m bench", description="measure truetape beside its baselines")
     parser.add_argument("verbs", nargs="*", metavar="VERB", help=f"{' '.join(VERBS)}; or build, baselines")
-    parser.add_argument("--go", action="store_true", help="path and burst, and fail where Go cannot be built")
+    parser.add_argument("--go", action="store_true", help="path, burst and fanout, and fail where Go cannot be built")
     parser.add_argument("--cryptofeed", action="store_true", help="book, and make cryptofeed's environment first")
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds of every comparison (5)")
     parser.add_argument("--tier-rounds", type=int, default=1, help="rounds of the tiers, which are long (1)")
@@ -40,7 +40,7 @@ def options() -> argparse.Namespace:
 def wanted(chosen: argparse.Namespace) -> list[str]:
     """Which measurements were asked for, in the order of the table."""
     verbs = set(chosen.verbs)
-    verbs |= {"path", "burst"} if chosen.go else set()
+    verbs |= {"path", "burst", "fanout"} if chosen.go else set()
     verbs |= {"book"} if chosen.cryptofeed else set()
     return [verb for verb in VERBS if verb in verbs] if verbs else list(VERBS)
 
@@ -104,7 +104,7 @@ def missing() -> list[str]:
 def build_all() -> int:
     """Build everything; 1 when something could not be."""
     build.sender()
-    for name in ("founding_gateway", "best_go"):
+    for name in ("founding_gateway", "best_go", "gorilla_fanout"):
         build.go(name)
     build.cryptofeed(make=True)
     for line in missing():
@@ -124,7 +124,7 @@ def conclude(chosen: argparse.Namespace, conditions: str, measured: Measured, fa
     for line in failed:
         print(f"failed: {line}")
     print(f"written: {results.LATEST.relative_to(contest.ROOT) if keep else 'nothing'}")
-    insisted = {"founding_gateway", "best_go"} if chosen.go else set()
+    insisted = {"founding_gateway", "best_go", "gorilla_fanout"} if chosen.go else set()
     insisted |= {"cryptofeed"} if chosen.cryptofeed else set()
     return 1 if failed or insisted & set(build.MISSING) else 0
 

@@ -34,7 +34,7 @@ def sender() -> list[str]:
 
 
 def go(name: str) -> list[str] | None:
-    """The command of one Go baseline: `founding_gateway` or `best_go`."""
+    """The command of one Go baseline: `founding_gateway`, `best_go` or `gorilla_fanout`."""
     source = HERE / "baselines" / name
     binary = BUILD / name
     if not _stale(binary, sorted(source.glob("*.go"))):

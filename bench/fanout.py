@@ -1,4 +1,4 @@
-"""Fan-out: one message to many WebSocket clients, ours beside `websockets`' broadcast.
+"""Fan-out: one message to many WebSocket clients, ours beside `websockets`' broadcast and gorilla's.
 
 The clients live in a process of their own (`bench.fanout_clients`), on the sender's core; only the server's CPU is counted. Ours is a whole
 gateway (tokens off), whose router is published to directly: one message per turn of the loop, and with a window of 5 ms.
@@ -8,12 +8,13 @@ import json
 import sys
 from statistics import median
 
-from bench import contest, results
+from bench import build, contest, results
 from bench.contest import Run
 
 CLIENTS = (100, 1000, 5000)
 DELIVERIES = 300_000
 LIMIT_S = 120.0
+OURS = ("ours", "window")
 
 
 def server(how: str, clients: int, deliveries: int = DELIVERIES) -> Run:
@@ -25,19 +26,30 @@ def server(how: str, clients: int, deliveries: int = DELIVERIES) -> Run:
 def measure(rounds: int) -> dict[str, results.Entry]:
     """One entry for each width."""
     entries = {}
+    others = ("websockets", "gorilla") if build.go("gorilla_fanout") else ("websockets",)
     for clients in CLIENTS:
-        runs: dict[str, list[Run]] = {"ours": [], "window": [], "websockets": []}
+        runs: dict[str, list[Run]] = {how: [] for how in ("ours", "window", *others)}
         for _ in range(rounds):
             for how, of in runs.items():
                 of.append(server(how, clients))
-        a, window, b = (median(run["per_cpu_s"] for run in of) for of in runs.values())
-        broken = [f"{how} lost {run['lost']} messages" for how, of in runs.items() for run in of if run["lost"]]
-        detail = {"rounds": rounds, "window_5ms": round(window), "window_5ms_ratio": round(window / b, 2)}
-        print(
-            f"  {clients} clients: ours {a:,.0f} deliveries/cpu-s, with 5 ms {window:,.0f}, websockets {b:,.0f}",
-            flush=True,
-        )
-        entries[f"fanout_{clients}"] = results.entry(f"fanout_{clients}", a, b, "websockets broadcast", detail, broken)
+        rates = {how: median(run["per_cpu_s"] for run in of) for how, of in runs.items()}
+        ours, theirs = rates["ours"], rates["websockets"]
+        print(f"  {clients} clients: " + ", ".join(f"{how} {rate:,.0f}" for how, rate in rates.items()), flush=True)
+        broken = [
+            f"{how} lost {run['lost']} messages" for how in runs if how in OURS for run in runs[how] if run["lost"]
+        ]
+        detail = {
+            "rounds": rounds,
+            "window_5ms": round(rates["window"]),
+            "window_5ms_ratio": round(rates["window"] / theirs, 2),
+            "each": {how: [round(run["per_cpu_s"]) for run in of] for how, of in runs.items()},
+        }
+        if "gorilla" in rates:
+            detail["gorilla"] = round(rates["gorilla"])
+            detail["gorilla_ratio"] = round(ours / rates["gorilla"], 2)
+            detail["gorilla_lost"] = sum(run["lost"] for run in runs["gorilla"])
+        key = f"fanout_{clients}"
+        entries[key] = results.entry(key, ours, theirs, "websockets broadcast", detail, broken)
     return entries
 
 

@@ -1,4 +1,4 @@
-"""One server of the fan-out bench: `python -m bench.fanout_server ours|window|websockets CLIENTS DELIVERIES`; a JSON line last."""
+"""One server of the fan-out bench: `python -m bench.fanout_server ours|window|websockets|gorilla CLIENTS DELIVERIES`; a JSON line last."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ import websockets
 from websockets.asyncio.server import ServerConnection, broadcast, serve
 
 import truetape
-from bench import machine
+from bench import build, machine
 from truetape.io.clock import now as clock
 from truetape.model.event import Trade
 from truetape.model.wire import Data
@@ -119,6 +119,29 @@ async def theirs(count: int, messages: int) -> dict[str, float]:
     return {"per_cpu_s": got / cpu, "lost": messages * count - got, "cpu_s": cpu}
 
 
+async def gorilla(count: int, messages: int) -> dict[str, float]:
+    """A Go process on this core; it counts its own CPU."""
+    command = build.go("gorilla_fanout")
+    if command is None:
+        raise SystemExit(f"gorilla: {build.MISSING['gorilla_fanout']}")
+    go = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE)
+    assert go.stdin is not None
+    assert go.stdout is not None
+    try:
+        port = json.loads(await go.stdout.readline())["port"]
+        async with clients(port, count, "theirs") as process:
+            text = msgspec.json.encode(Data(1, [trade(clock())], {"trade:kraken:BTC-USD": 1})).decode()
+            order = {"messages": messages, "rate": rate(count), "text": text}
+            go.stdin.write(json.dumps(order).encode() + b"\n")
+            did = json.loads(await go.stdout.readline())
+            got = await received(process)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            go.kill()
+        await go.wait()
+    return {"per_cpu_s": got / did["cpu_s"], "lost": messages * count - got, "cpu_s": did["cpu_s"]}
+
+
 def rss_kb() -> float:
     """What is resident of this process."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 1024
@@ -134,6 +157,7 @@ def main(how: str, clients_: str, deliveries: str) -> None:
         "ours": lambda: ours(count, messages, 0),
         "window": lambda: ours(count, messages, 5),
         "websockets": lambda: theirs(count, messages),
+        "gorilla": lambda: gorilla(count, messages),
     }[how]
     print(json.dumps({"websockets": websockets.__version__, **uvloop.run(run())}))
 
