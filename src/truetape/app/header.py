@@ -41,28 +41,37 @@ class KeptFeed(Struct, frozen=True):
 
 def encode_feeds(feeds: Sequence[Feed]) -> bytes:
     """Feeds -> JSON."""
-    rows = [
-        KeptFeed(
-            feed.name, feed.label, feed.venue, feed.url, feed.rest_url, feed.wants, dict(feed.names), feed.timing, feed.by_url,
-            feed.per_connection, feed.depth, feed.plan, feed.connections, feed.subscriptions_max, feed.parts, feed.lines, feed.line_urls,
-            feed.credential, feed.alternates, feed.market,
-        )
-        for feed in feeds
-    ]  # fmt: skip
-    return msgspec.json.encode(rows)
+    return msgspec.json.encode([_kept(feed) for feed in feeds])
+
+
+def encode_feed(feed: Feed) -> bytes:
+    """One feed -> JSON, for an order that adds it to a running pump."""
+    return msgspec.json.encode(_kept(feed))
+
+
+def _kept(feed: Feed) -> KeptFeed:
+    return KeptFeed(
+        feed.name, feed.label, feed.venue, feed.url, feed.rest_url, feed.wants, dict(feed.names), feed.timing, feed.by_url,
+        feed.per_connection, feed.depth, feed.plan, feed.connections, feed.subscriptions_max, feed.parts, feed.lines, feed.line_urls,
+        feed.credential, feed.alternates, feed.market,
+    )  # fmt: skip
 
 
 def decode_feeds(config: bytes) -> list[Feed]:
     """JSON -> feeds, with the dialects of the modules that the journal was recorded with. Raises UnknownVenue, msgspec.DecodeError."""
-    feeds = []
-    for row in msgspec.json.decode(config, type=list[KeptFeed]):
-        kind = dialect(row.venue)
-        names = Names(kind, row.url, row.names)
-        feeds.append(
-            Feed(
-                row.name, row.label, row.venue, kind, row.url, row.rest_url, row.wants, names, row.timing, row.by_url,
-                row.per_connection, row.depth, row.plan, row.connections, row.subscriptions_max, row.parts, row.lines, row.line_urls,
-                row.credential, row.alternates, market=row.market,
-            )
-        )  # fmt: skip
-    return feeds
+    return [_feed(row) for row in msgspec.json.decode(config, type=list[KeptFeed])]
+
+
+def decode_feed(body: bytes) -> Feed:
+    """JSON -> the feed that `encode_feed` wrote. Raises UnknownVenue, msgspec.DecodeError."""
+    return _feed(msgspec.json.decode(body, type=KeptFeed))
+
+
+def _feed(row: KeptFeed) -> Feed:
+    kind = dialect(row.venue)
+    names = Names(kind, row.url, row.names)
+    return Feed(
+        row.name, row.label, row.venue, kind, row.url, row.rest_url, row.wants, names, row.timing, row.by_url,
+        row.per_connection, row.depth, row.plan, row.connections, row.subscriptions_max, row.parts, row.lines, row.line_urls,
+        row.credential, row.alternates, market=row.market,
+    )  # fmt: skip

@@ -16,7 +16,7 @@ import msgspec
 from truetape.app import report as reports
 from truetape.app.capture import BadInput, Observer, find_venue, lines
 from truetape.app.dialects import dialect
-from truetape.app.header import decode_feeds
+from truetape.app.header import decode_feed, decode_feeds
 from truetape.core.route import checkpoint
 from truetape.core.route.pump import Pump
 from truetape.core.route.router import Router
@@ -94,7 +94,7 @@ class Player:
             feeds = decode_feeds(header.config)
         except msgspec.DecodeError as error:
             raise BadInput(f"segment {header.segment}: its header's configuration cannot be read: {error}") from None
-        return Pump(feeds, router=self._router(), seed=header.seed, now=header.now, flow=True)
+        return Pump(feeds, router=self._router(), seed=header.seed, now=header.now, flow=True, feed_of=decode_feed)
 
     def play(self, item: Record) -> None:
         """One record."""

@@ -93,7 +93,6 @@ class Stand:
 
     def __init__(self, tape: JournalTape | CaptureTape) -> None:
         self.tape = tape
-        self.feeds = tape.feeds
         self.driver = _Driver(tape.router)
         self.boxes: dict[Mailbox, list[Asked]] = {}
         self.departed = Departed()
@@ -106,6 +105,11 @@ class Stand:
     def pump(self) -> Pump:
         """The run's that is played."""
         return self.tape.pump
+
+    @property
+    def feeds(self) -> list[Feed]:
+        """Those of the moment that is played."""
+        return self.tape.feeds
 
     @property
     def wants(self) -> _Wants:

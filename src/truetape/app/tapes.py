@@ -7,7 +7,6 @@ from pathlib import Path
 
 from truetape.app.capture import BadInput, Line, Observer, find_venue, lines
 from truetape.app.dialects import Names, dialect
-from truetape.app.header import decode_feeds
 from truetape.app.replay import Player, journal
 from truetape.core.feed.plan import Feed
 from truetape.core.route.pump import Pump
@@ -31,13 +30,17 @@ class JournalTape:
                 f"{path}: expected a journal that begins with a segment's header, found none that can be read"
             )
         self.first = header.now
-        self.feeds = decode_feeds(header.config)
         self.player.begin(header)  # so that there is a pump from the beginning; it is made anew when the tape is read
 
     @property
     def pump(self) -> Pump:
         assert self.player.pump is not None, "made at the first header"
         return self.player.pump
+
+    @property
+    def feeds(self) -> list[Feed]:
+        """Those of the moment that is played."""
+        return self.pump.feeds
 
     def steps(self) -> Iterator[tuple[int, Record]]:
         """Records and their times."""

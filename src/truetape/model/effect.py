@@ -31,11 +31,15 @@ class Ping(Struct, frozen=True, gc=False):
 
 
 class Close(Struct, frozen=True, gc=False):
-    """End a connection. `abort` drops it at once, without a close handshake: the peer is believed dead or wrong."""
+    """End a connection. `abort` drops it at once, without a close handshake: the peer is believed dead or wrong.
+
+    `final`: in whatever state it is, nothing more is to be heard of it, nor of fetches for it: no `Lost` follows, and its name is free.
+    """
 
     source: str
     reason: str
     abort: bool = False
+    final: bool = False
 
 
 class Doubt(Struct, frozen=True, gc=False):

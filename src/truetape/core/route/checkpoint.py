@@ -6,6 +6,8 @@ are asked for are part of it: what they send changes what a dialect remembers, a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 from msgspec import Struct
 
@@ -16,8 +18,9 @@ from truetape.core.feed.health import StreamState
 from truetape.core.feed.hours import Hours, Table
 from truetape.core.feed.venue import Endpoint, Want
 from truetape.core.route.link import Link, Vigil, VigilState
-from truetape.core.route.pair import PairState
+from truetape.core.route.pair import Pair, PairState
 from truetape.core.route.pump import Pump
+from truetape.core.route.roster import KeptFeed
 from truetape.model.event import Market
 
 
@@ -51,6 +54,7 @@ class PumpState(Struct, array_like=True):
     pairs: list[PairState] = []
     circuits: dict[str, list[Circuit]] = {}
     hours: list[Table] = []
+    feeds: list[KeptFeed] = []
 
 
 _ENCODE = msgspec.msgpack.Encoder().encode
@@ -93,6 +97,7 @@ def save(pump: Pump) -> bytes:
             [pair.save() for pair in pump.pairs],
             {name: circuits.save() for name, circuits in pump.circuits.items()},
             [hours.table for hours in pump.judge.hours.values()],
+            pump.orders.roster.save(),
         )
     )
 
@@ -108,6 +113,7 @@ def load(pump: Pump, state: bytes) -> None:
     pump.digest.link, pump.digest.by_kind = saved.digest, saved.by_kind
     pump.digest.chunk[:] = saved.chunk  # the pump holds on to this very list
     pump.next_health = saved.next_health
+    pump.orders.roster.load(saved.feeds, saved.next_health)
     for kept in saved.links:  # what was opened while running; a second line comes with its first
         feed = pump.orders.feeds.get(kept.feed)
         if kept.extra is not None and feed is not None and kept.source not in pump.links:
@@ -115,6 +121,7 @@ def load(pump: Pump, state: bytes) -> None:
     for name, rows in saved.circuits.items():
         if name in pump.circuits:
             pump.circuits[name].load(rows)
+            pump.circuits[name] = pump.circuits.pop(name)  # in the order in which they came to be
     for table in saved.hours:
         pump.judge.hours.setdefault(table.market, Hours(table.market)).told(table)
     for kept in saved.links:
@@ -124,10 +131,26 @@ def load(pump: Pump, state: bytes) -> None:
         pair = standing.get(row.sources) or pump.rollover.restore(*row.sources)
         if pair is not None:
             pair.load(row)
+            standing[row.sources] = pair
+    _order(
+        pump,
+        [kept.source for kept in saved.links],
+        [standing[row.sources] for row in saved.pairs if row.sources in standing],
+    )
     for kept in saved.links:
         link = pump.links.get(kept.source)
         if link is not None:
             _load(pump, link, kept)
+
+
+def _order(pump: Pump, sources: Sequence[str], pairs: Sequence[Pair]) -> None:
+    """What is due at the same time is done in the order in which connections and pairs came to be."""
+    known = dict.fromkeys(sources)
+    links = {source: pump.links[source] for source in known if source in pump.links}
+    links |= {source: link for source, link in pump.links.items() if source not in known}
+    pump.links.clear()
+    pump.links.update(links)
+    pump.pairs[:] = [*pairs, *(pair for pair in pump.pairs if pair not in pairs)]
 
 
 def _load(pump: Pump, link: Link, kept: LinkState) -> None:

@@ -23,6 +23,7 @@ from truetape.core.feed.venue import Dialect, Endpoint, Want
 from truetape.core.route.judge import Judge
 from truetape.core.route.link import Link
 from truetape.core.route.pair import Pair
+from truetape.core.route.roster import ROSTER_VERBS, FeedOf, Roster
 from truetape.model.effect import Effect
 
 UNWANTED = "nothing is wanted of it any more"
@@ -64,6 +65,7 @@ class Orders:
         judge: Judge,
         effects: list[Effect],
         seed: int,
+        feed_of: FeedOf,
     ) -> None:
         self.links = links
         self.pairs = pairs
@@ -72,6 +74,7 @@ class Orders:
         self.seed = seed
         self.judge = judge
         self.effects = effects
+        self.roster = Roster(self, feed_of)
 
     def lay(self, source: str, feed: Feed, endpoint: Endpoint, now: int, extra: Want | None = None) -> Link:
         """A new connection with as many lines as the feed has, not dialed yet. `extra`: what it is opened for while running."""
@@ -116,7 +119,11 @@ class Orders:
 
     def follow(self, body: bytes, now: int) -> None:
         """Do what a command says. Raises what garbage may raise, before anything was changed."""
-        if _VERBS.decode(body).do == "hours":
+        verb = _VERBS.decode(body).do
+        if verb in ROSTER_VERBS:
+            self.roster.follow(body, now)
+            return
+        if verb == "hours":
             table = _TOLD.decode(body).table
             self.judge.hours.setdefault(table.market, Hours(table.market)).told(table)
             return

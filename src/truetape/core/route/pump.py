@@ -27,6 +27,7 @@ from truetape.core.route.link import Link
 from truetape.core.route.orders import Orders
 from truetape.core.route.pair import Pair
 from truetape.core.route.rollover import Rollover
+from truetape.core.route.roster import FeedOf, no_feeds
 from truetape.core.route.router import Router
 from truetape.core.route.watch import Watch
 from truetape.model.effect import Doubt, Effect
@@ -51,6 +52,7 @@ class Pump:
         seed: int = 0,
         now: int = 0,
         flow: bool = False,
+        feed_of: FeedOf = no_feeds,
     ) -> None:
         self.router = router if router is not None else Router()
         self.digest = Digest()
@@ -64,7 +66,7 @@ class Pump:
         self.judge = Judge(self.router, self.digest, self._effects, flow)
         self.judge.links = self.links
         self.watch = Watch(self.judge)
-        self.orders = Orders(self.links, self.pairs, self.circuits, feeds, self.judge, self._effects, seed)
+        self.orders = Orders(self.links, self.pairs, self.circuits, feeds, self.judge, self._effects, seed, feed_of)
         self.rollover = Rollover(self.links, self.pairs, self.judge, self.orders.like, seed)
         for feed in feeds:
             for source, endpoint in connections(feed):
@@ -75,6 +77,11 @@ class Pump:
         self.links[source] = Link(source, feed, url, None, self.judge.handlers)
 
     # -- inputs: one for each kind of record ----------------------------------------------------------------------------
+
+    @property
+    def feeds(self) -> list[Feed]:
+        """Those that run now."""
+        return list(self.orders.feeds.values())
 
     @property
     def gaps(self) -> deque[Gap]:
@@ -252,7 +259,7 @@ class Pump:
         return self._drain()
 
     def command(self, body: bytes, now: int) -> list[Effect]:
-        """An operator's or consumer's order: subscribe to more, or to less, on a connection that stands or on one more.
+        """An operator's or consumer's order: subscribe to more, or to less, on a connection that stands or on one more; a feed comes or goes.
 
         One that cannot be followed is counted in `refused`, and changes nothing.
         """

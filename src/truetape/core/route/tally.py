@@ -14,6 +14,7 @@ _CAUSES = (
     ("connection lost", "connection_lost"), ("stale", "stale"), ("hole in the journal", "hole"), ("checksum", "checksum"),
     ("crossed", "crossed"), ("damaged", "damaged"), ("an unreadable frame", "damaged"), ("drift", "drift"), ("expected", "sequence"),
     ("this machine was suspended", "suspended"), ("waiting for", "snapshot"), ("snapshot", "snapshot"), ("unsubscribed", "unsubscribed"),
+    ("removed from the configuration", "reload"), ("the configuration changed", "reload"),
 )  # fmt: skip
 CAUSES = tuple(sorted({cause for _, cause in _CAUSES} | {"other"}))
 """All that `cause` says."""

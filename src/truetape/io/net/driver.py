@@ -77,7 +77,9 @@ class Driver:
         self.certificate_days: dict[str, float] = {}  # of each connection over TLS, when it was dialed
         self._rest_days: dict[str, int] = {}  # whole days that were looked at last, of each connection's snapshots
         self._group: asyncio.TaskGroup | None = None
-        self._tasks: dict[asyncio.Task[None], Line | None] = {}  # dials with their lines, and fetches
+        self._tasks: dict[
+            asyncio.Task[None], Line | str
+        ] = {}  # dials with their lines, and fetches with the source that they are for
         self._failure: Exception | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -136,12 +138,12 @@ class Driver:
     async def _settle(self) -> None:
         """Give up what is on its way, and let the sockets that stand close."""
         for task, line in self._tasks.items():
-            if line is None or line.transport is None:
+            if isinstance(line, str) or line.transport is None:
                 task.cancel()
         if self._tasks:
             await asyncio.wait(list(self._tasks), timeout=GIVE_UP_S)
         for task, line in list(self._tasks.items()):
-            if line is not None:
+            if not isinstance(line, str):
                 line.abort()
             task.cancel()
 
@@ -174,6 +176,9 @@ class Driver:
 
     def connected(self, line: Line) -> None:
         """The handshake is done."""
+        if not line.alive:
+            line.abort()  # given up in the last step of its handshake
+            return
         now = clock()
         self._lines[line.source] = line
         session = self.pump.links[line.source].session
@@ -289,14 +294,14 @@ class Driver:
                     line = Line(self, effect.source, how)
                     self._spawn(self._dial(line, effect.url, how), line)
                 case Fetch():
-                    self._spawn(self._fetch(effect), None)
+                    self._spawn(self._fetch(effect), effect.source)
                 case Close():
                     self._hang_up(effect)
                 case Doubt():
                     if (stands := self._lines.get(effect.source)) is not None:
                         stands.doubtful = True
 
-    def _spawn(self, coroutine: Any, line: Line | None) -> None:
+    def _spawn(self, coroutine: Any, line: Line | str) -> None:
         if self._group is None or self._stop.is_set():
             coroutine.close()
             return
@@ -329,12 +334,33 @@ class Driver:
             self._sampled(line.source, "unsent", float(waiting))
 
     def _hang_up(self, effect: Close) -> None:
+        if effect.final:
+            self._forget(effect)
+            return
         line = self._lines.get(effect.source)
         if line is None:
             return
         if not effect.abort:
             line.end()
         self.gone(line, effect.reason, abort=effect.abort)
+
+    def _forget(self, effect: Close) -> None:
+        """Nothing more is heard of this connection, whatever it was about to say: its name may be another's from now on."""
+        source = effect.source
+        line = self._lines.pop(source, None)
+        if line is not None:
+            line.alive = False
+            line.end()
+            self.log("connection closed", source=source, reason=effect.reason)
+        for task, what in list(self._tasks.items()):
+            if what == source:
+                task.cancel()
+            elif not isinstance(what, str) and what.source == source:
+                what.alive = False
+                if what.transport is None:
+                    task.cancel()
+        self.certificate_days.pop(source, None)
+        self._rest_days.pop(source, None)
 
     async def _dial(self, line: Line, url: str, how: Dialing) -> None:
         """Make one connection, and stay until it is closed; whatever goes wrong is an input, never an exception."""
