@@ -19,7 +19,6 @@ import truetape
 from tests.app.conftest import last_json, run
 from tests.app.test_drain import running
 from truetape.app.live import Gateway
-from truetape.app.reload import reload
 from truetape.app.sim import Options, Simulator
 from truetape.io.clock import now as clock
 from truetape.io.serve.control import ask
@@ -76,18 +75,18 @@ async def test_symbols_come_and_go_and_nobody_else_notices(tmp_path: Path) -> No
         with gateway.subscribe(f"kraken:{names[0]}", "book_delta", bound=100_000) as box:
             file.write(3)
             began = clock()
-            said = reload(gateway)
+            said = await gateway.reload()
             assert said["ok"]
             assert len(said["added"]) == 2, "book and trade"
             await until(lambda: books(gateway).get(names[2]) == "LIVE", APPLIED_S)
             assert clock() - began < APPLIED_S * 1e9
             file.write(1)
-            assert len(reload(gateway)["removed"]) == 4
+            assert len((await gateway.reload())["removed"]) == 4
             await until(lambda: set(books(gateway)) == {names[0]})
             file.write(2)
-            assert reload(gateway)["ok"]
+            assert (await gateway.reload())["ok"]
             await until(lambda: books(gateway) == {names[0]: "LIVE", names[1]: "LIVE"})
-            assert reload(gateway) == {
+            assert await gateway.reload() == {
                 "ok": True,
                 "added": [],
                 "removed": [],
@@ -107,7 +106,7 @@ async def test_what_a_consumer_holds_stays_when_the_file_names_it_no_more(tmp_pa
         name = file.sim.symbols[1]
         with gateway.subscribe(f"kraken:{name}", "book"):
             file.write(1)
-            assert reload(gateway)["ok"]
+            assert (await gateway.reload())["ok"]
             assert books(gateway)[name] == "LIVE"
         await until(lambda: name not in books(gateway))
 
@@ -116,26 +115,31 @@ async def test_what_a_consumer_holds_stays_when_the_file_names_it_no_more(tmp_pa
     ("change", "why"),
     [
         ({"feed": 'url = "wss://elsewhere"'}, "expected TOML"),  # twice the same key
-        ({"feed": "depth = 10"}, "feeds.kraken.depth: cannot be changed while running"),
+        ({"feed": 'secret = "env:NOT_SET"'}, "feed kraken: secret env:NOT_SET: the environment variable NOT_SET"),
+        ({"feed": 'plan = "gold"'}, "feed kraken: plan: expected none"),
+        ({"feed": 'ca_file = "/none.pem"'}, "ca_file /none.pem"),
         ({"feed": 'symbol = ["X"]'}, "symbol"),
         ({"more": "flush_ms = 20"}, "journal: cannot be changed while running"),
         ({"more": "[memory]\nbudget_mb = 1"}, "budget_mb"),
         ({"serve": 'host = "0.0.0.0"'}, "serve.host: cannot be changed while running"),
         ({"serve": 'native = ["kraken"]'}, "serve.native: cannot be changed while running"),
         ({"serve": '[[serve.keys]]\nid = "a"\nsecret = "env:NOT_SET"'}, "NOT_SET is not set"),
-        ({"serve": '[[feeds]]\nvenue = "okx"\nsymbols = ["BTC-USDT"]'}, "feed okx was added"),
+        ({"serve": '[[feeds]]\nvenue = "nyse"\nsymbols = ["BTC-USDT"]'}, "feed nyse: expected a venue of"),
+        ({"serve": '[[feeds]]\nvenue = "tickdb"\nsymbols = ["AAPL.US"]'}, "feed tickdb: tickdb needs a key"),
+        ({"serve": '[[feeds]]\nvenue = "kraken"\nname = "two"\nsymbols = ["BTC-USDT"]'}, "both carry kraken:BTC-USDT"),
+        ({"serve": '[[sinks]]\nkind = "nats"\nurl = "nats://127.0.0.1"\nsymbols = ["okx:*"]'}, "sinks[0]: okx:*: expected"),
     ],
 )  # fmt: skip
 async def test_what_cannot_be_is_refused_and_nothing_changes(tmp_path: Path, change: dict[str, str], why: str) -> None:
     async with reloadable(tmp_path) as (file, gateway):
         before, config = books(gateway), gateway.config
         file.write(3, **change)  # a valid change of symbols beside it
-        said = reload(gateway)
+        said = await gateway.reload()
         assert why in said["error"]
         assert "nothing was changed" in said["error"]
         assert (set(books(gateway)), gateway.config) == (set(before), config)
         file.path.unlink()
-        assert "expected a config file, found nothing" in reload(gateway)["error"]
+        assert "expected a config file, found nothing" in (await gateway.reload())["error"]
 
 
 SECRETS = ("first-first-first-first-first-first", "other-other-other-other-other-other")
@@ -161,7 +165,7 @@ async def test_keys_are_replaced_and_only_who_came_with_an_old_one_goes(tmp_path
         old, kept = await entered(url, keys, "a", "anna"), await entered(url, keys, "b", "bob")
         file.serve = rows[1]
         file.write(2)
-        assert reload(gateway)["changed"] == ["serve.keys"]
+        assert (await gateway.reload())["changed"] == ["serve.keys"]
         assert json.loads(await old.recv())["reason"] == "revoked"
         with pytest.raises(ConnectionClosed):
             await old.recv()
@@ -169,7 +173,7 @@ async def test_keys_are_replaced_and_only_who_came_with_an_old_one_goes(tmp_path
         await kept.send('{"type":"ping","ts":1}')
         assert json.loads(await kept.recv())["type"] == "pong"
         (tmp_path / "b").write_text(SECRETS[1] + "-new")  # the same reference, another value
-        assert reload(gateway)["ok"]
+        assert (await gateway.reload())["ok"]
         assert json.loads(await kept.recv())["reason"] == "revoked"
         assert gateway.service.keyring is not None
         again = await entered(url, gateway.service.keyring, "b", "bob")
@@ -183,7 +187,7 @@ async def test_limits_are_replaced(tmp_path: Path) -> None:
         file.write(
             2, serve="limits = { connections_per_address = 1, subscriptions = 3 }", more="[memory]\nbudget_mb = 640"
         )
-        assert sorted(reload(gateway)["changed"]) == ["memory", "serve.limits"]
+        assert sorted((await gateway.reload())["changed"]) == ["memory", "serve.limits"]
         url = f"ws://127.0.0.1:{gateway.service.port}/v1/stream"
         async with connect(url) as client, connect(url) as refused:
             hello: dict[str, Any] = json.loads(await client.recv())

@@ -1,6 +1,8 @@
-"""How the connections of a feed are made, from its table."""
+"""How the connections of each feed are made, from its table."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 from truetape.app import tls
 from truetape.app.config import FeedConfig
@@ -22,3 +24,15 @@ def dialing(feed: FeedConfig, keys: Keys) -> Dialing:
         pins=pins,
         **timing,
     )
+
+
+class Dialings(dict[str, Dialing]):
+    """By the feeds' names; and the keys that their dials read."""
+
+    def __init__(self, feeds: Iterable[FeedConfig]) -> None:
+        self.keys_read = Keys()
+        super().__init__({feed.name: self.make(feed) for feed in feeds})
+
+    def make(self, feed: FeedConfig) -> Dialing:
+        """How this one would be dialed. Raises ConfigError."""
+        return dialing(feed, self.keys_read)

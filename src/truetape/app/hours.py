@@ -43,7 +43,9 @@ class MarketHours:
 
     async def _renew(self) -> None:
         now = clock()
-        due = [market for market in self._gateway.pump.judge.hours if self._asked.get(market, 0) <= now]
+        hours = self._gateway.pump.judge.hours
+        self._asked = {market: at for market, at in self._asked.items() if market in hours}
+        due = [market for market in hours if self._asked.get(market, 0) <= now]
         if not due:
             return
         answer = await read(due, DAYS, now // SECOND)

@@ -17,13 +17,12 @@ from random import SystemRandom
 from typing import Any, Literal, Self
 
 import truetape
-from truetape.app import calm, operate, secrets
+from truetape.app import calm, operate, reload, secrets
 from truetape.app.config import Config, ConfigError, JournalConfig, load, parse
 from truetape.app.departed import Departed
-from truetape.app.dialing import dialing
-from truetape.app.header import encode_feeds
+from truetape.app.dialing import Dialings
+from truetape.app.header import decode_feed, encode_feeds
 from truetape.app.hours import MarketHours
-from truetape.app.keys import Keys
 from truetape.app.notebook import StatusTree
 from truetape.app.pulse import Pulse
 from truetape.app.serve import Service
@@ -44,7 +43,7 @@ from truetape.core.route.pump import Pump
 from truetape.io.clock import now as clock
 from truetape.io.net.driver import Dialing, Driver
 from truetape.io.obs import log
-from truetape.io.serve.control import ControlServer
+from truetape.io.serve.control import Answer, ControlServer
 from truetape.io.store.journal import Journal, Origin
 
 DRAIN_S, SEAL_LEAST_S = 9.0, 1.0
@@ -66,7 +65,7 @@ class Gateway:
         self.seed = config.seed or SystemRandom().getrandbits(
             48
         )  # two gateways that were cut off together must not dial together
-        self.pump = Pump(self.feeds, seed=self.seed, now=clock())
+        self.pump = Pump(self.feeds, seed=self.seed, now=clock(), feed_of=decode_feed)
         self.journal: Journal | None = None
         self.service: Service | None = None
         self.sinks = Sinks(self, config.sinks)
@@ -75,9 +74,8 @@ class Gateway:
         self.departed = Departed()
         self.hours = MarketHours(self)
         self.started = clock()
-        self._by_name = {feed.name: feed for feed in self.feeds}
-        self._keys = Keys()
-        self._dialing = {feed.name: dialing(feed, self._keys) for feed in config.feeds}
+        self.dialings = Dialings(config.feeds)
+        self._reloads = reload.Reloads(self)
         self._life: Literal["new", "running", "closed"] = "new"
         self._group: asyncio.TaskGroup | None = None
         self._open = AsyncExitStack()
@@ -97,14 +95,14 @@ class Gateway:
     def look_at_keys(self) -> None:
         """On each beat: is there another value for a credential that was refused?"""
         if self._life == "running":
-            self._keys.look(self.pump, self.driver.command)
+            self.dialings.keys_read.look(self.pump, self.driver.command)
 
     def dialing(self, feed: str) -> Dialing:
         """How the connections of a feed are made."""
-        return self._dialing[feed]
+        return self.dialings[feed]
 
     def _how(self, source: str) -> Dialing:
-        return self._dialing[self.pump.links[source].feed.name]
+        return self.dialings[self.pump.links[source].feed.name]
 
     # -- life -----------------------------------------------------------------------------------------------------------
 
@@ -170,6 +168,7 @@ class Gateway:
             await self.driver.run()
         finally:
             hours.cancel()
+            self._reloads.end()
             await self.sinks.drain()
             for box in list(self.boxes):
                 self.release(box, "the gateway was closed")
@@ -212,10 +211,9 @@ class Gateway:
         """Spell symbols by the venues' own lists where the configuration asks for that."""
         wanted = [feed.name for feed in self.config.feeds if feed.instruments]
         if wanted:
-            listed = await fetch_lists([self._by_name[name] for name in wanted], self._dialing)
+            listed = await fetch_lists([feed for feed in self.feeds if feed.name in wanted], self.dialings)
             self.feeds = resolve_all(self.config, listed)
-            self._by_name = {feed.name: feed for feed in self.feeds}
-            self.pump = Pump(self.feeds, seed=self.seed, now=clock())
+            self.pump = Pump(self.feeds, seed=self.seed, now=clock(), feed_of=decode_feed)
 
     def _record(self, how: JournalConfig) -> None:
         self.journal = Journal(
@@ -247,6 +245,22 @@ class Gateway:
     def _hang_up(self) -> None:
         if self.service is not None:
             self.service.hang_up()
+
+    # -- another configuration ------------------------------------------------------------------------------------------
+
+    @property
+    def runs(self) -> bool:
+        """Whether it was entered, and does not end."""
+        return self._life == "running" and not self.driver.stopped
+
+    async def reload(self) -> dict[str, Any]:
+        """Read the file again that it was begun from, as SIGHUP and `truetape reload` do. Returns `{"ok": true, "added": […], …}`, or
+        `{"error": …}`, and then nothing was changed."""
+        return await reload.reload(self)
+
+    def reload_soon(self) -> asyncio.Task[dict[str, Any]] | None:
+        """The same, not waited for. None where it does not run."""
+        return self._reloads.soon(self._group) if self._group is not None and self.runs else None
 
     # -- consumers ------------------------------------------------------------------------------------------------------
 
@@ -344,7 +358,7 @@ class Gateway:
         """For a notebook: how every subscription is."""
         return self.status()._repr_html_()
 
-    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+    def answer(self, request: dict[str, Any]) -> Answer:
         """A question on the control socket."""
         return operate.answer(self, request)
 

@@ -65,18 +65,28 @@ class Speaker:
     def __init__(self, natives: Natives, venue: str, feeds: list[Feed]) -> None:
         self.natives = natives
         self.venue = venue
-        self.labels = list(dict.fromkeys(feed.label for feed in feeds))
+        self.labels: list[str] = []
         self.room = NativeRoom(venue, counterpart(venue), feeds[0].dialect.rule.truncate)
         self.box = Mailbox(f"native-{venue}", drop_oldest, BOUND)
         self.soon: asyncio.Handle | None = None
         self.adds = Adds(natives, self, feeds)
         self._streams = -1
         gateway = natives.service.gateway
-        gateway.pump.router.subscribe(
-            self.box, [(kind, label, "*") for label in self.labels for kind in ("book_delta", "trade")]
-        )
+        self.hear(feeds)
         gateway.boxes[self.box] = []
         gateway.driver.wakers[self.box] = self.wake
+
+    def hear(self, feeds: list[Feed]) -> None:
+        """What these feeds carry, from now on, and nothing else."""
+        self.adds.feeds, self._streams = feeds, -1
+        before, self.labels = self.labels, list(dict.fromkeys(feed.label for feed in feeds))
+        router = self.natives.service.gateway.pump.router
+        for labels, act in ((self.labels, router.subscribe), (before, router.unsubscribe)):
+            other = before if labels is self.labels else self.labels
+            act(
+                self.box,
+                [(kind, label, "*") for label in labels if label not in other for kind in ("book_delta", "trade")],
+            )
 
     def wake(self) -> None:
         """Something lies in the box, or a request waits: take it in this turn of the loop."""
@@ -143,12 +153,21 @@ class Natives:
         self._numbers = 0
         self._held: list[_Held] = []
         for venue in dict.fromkeys(service.how.native):
-            feeds = [feed for feed in service.gateway.feeds if _speaks(feed, venue)]
+            feeds = self._of(venue)
             if not feeds:
                 there = ", ".join(dict.fromkeys(feed.venue for feed in service.gateway.feeds)) or "none"
                 raise ConfigError(f"serve.native: expected venues that a feed carries ({there}), found {venue!r}")
             self.speakers[venue] = Speaker(self, venue, feeds)
             self.speakers[venue].list_symbols(clock())
+
+    def _of(self, venue: str) -> list[Feed]:
+        return [feed for feed in self.service.gateway.feeds if speaks(feed.venue, venue)]
+
+    def renew(self) -> None:
+        """Feeds came or went."""
+        for venue, speaker in self.speakers.items():
+            speaker.hear(self._of(venue))
+            speaker.wake()
 
     # -- admission ------------------------------------------------------------------------------------------------------
 
@@ -334,9 +353,9 @@ class Natives:
         return [visit.row(now) for visit in self.visits.values()]
 
 
-def _speaks(feed: Feed, venue: str) -> bool:
-    """Whether this feed's books can be told in that dialect: TickDB has several, which are one venue."""
-    return feed.venue == venue or (venue == "tickdb" and feed.venue.startswith("tickdb"))
+def speaks(carried: str, venue: str) -> bool:
+    """Whether books of that venue can be told in this dialect: TickDB has several, which are one venue."""
+    return carried == venue or (venue == "tickdb" and carried.startswith("tickdb"))
 
 
 def _bearer(headers: Mapping[str, str], given: str) -> str:

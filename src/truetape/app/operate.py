@@ -10,6 +10,7 @@ from truetape.app.keys import order
 from truetape.app.reload import reload
 from truetape.app.view import told
 from truetape.io.obs import log
+from truetape.io.serve.control import Answer
 
 if TYPE_CHECKING:
     from truetape.app.live import Gateway
@@ -18,8 +19,8 @@ OPERATOR = "the control socket"
 """Who holds what was subscribed over the control socket."""
 
 
-def answer(gateway: Gateway, request: dict[str, Any]) -> dict[str, Any]:
-    """The answer to one request."""
+def answer(gateway: Gateway, request: dict[str, Any]) -> Answer:
+    """The answer to one request, or what to wait for to have it."""
     verb = request.get("do")
     act = VERBS.get(verb) if isinstance(verb, str) else None
     if act is None:
@@ -81,7 +82,7 @@ def _log(_gateway: Gateway, request: dict[str, Any]) -> dict[str, Any]:
     return {"ok": True, "level": level, "format": form}
 
 
-VERBS: dict[str, Callable[[Gateway, dict[str, Any]], dict[str, Any]]] = {
+VERBS: dict[str, Callable[[Gateway, dict[str, Any]], Answer]] = {
     "status": lambda gateway, _request: gateway.status(),
     "subscribe": _operate,
     "unsubscribe": _operate,

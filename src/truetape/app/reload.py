@@ -1,44 +1,89 @@
-"""Reading the configuration again while running: symbols, keys and limits are replaced, everything else is refused by name, and an invalid file
-changes nothing.
+"""Reading the configuration again while running: feeds, sinks, keys and limits are replaced, what else differs is refused by name, and an
+invalid file changes nothing.
 
-What is checked comes first, as a whole; what is done then cannot fail. Subscriptions are ordered like any consumer's (`wants.py`), so that a
-replay follows them. Next door: `live.py` calls on SIGHUP, and `operate.py` on the control socket's `reload`.
+    SIGHUP, control socket ─► Reloads (one at a time) ─► read, fetch lists of instruments ─► try everything ─► do it, in one turn of the loop
+
+What is done after the last check cannot fail. Feeds come and go, and subscriptions are ordered, by commands, so that a replay follows them.
+Next door: `changes.py` finds what differs; `live.py`, `wants.py`, `sinks.py` and `serve.py` each do their part.
 """
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
-from msgspec import Struct
+import msgspec
 
 from truetape.app import secrets
+from truetape.app.changes import Changes, changes, differing, lists, try_natives, try_sinks
 from truetape.app.config import Config, ConfigError, load
 from truetape.app.config_serve import ServeConfig
 from truetape.app.exposure import certificate, refuse_exposure
+from truetape.app.header import encode_feed
 from truetape.app.keyring import keyring
-from truetape.app.symbols import resolve_all
-from truetape.core.feed.plan import Feed
-from truetape.core.feed.venue import Want
+from truetape.core.route.roster import Dropped, Fed
 from truetape.io.obs import log
 from truetape.io.serve.tokens import Keyring
+from truetape.model.instrument import Instrument
 
 if TYPE_CHECKING:
     from truetape.app.live import Gateway
 
 MB = 1_000_000
-FREE = ("feeds", "serve", "memory", "loop_lag_ms", "log")
-FREE_OF_FEED = ("symbols", "channels")
+FREE = ("feeds", "sinks", "serve", "memory", "loop_lag_ms", "log")
 FREE_OF_SERVE = ("keys", "revoked_file", "token_in_url", "origins", "limits", "coalesce_ms")
+ENDS = "the gateway ends: nothing is read again"
 
 
-def reload(gateway: Gateway) -> dict[str, Any]:
+class Reloads:
+    """One at a time; whoever asks while one waits for its turn gets that one's answer, for the file is read after both."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._turn = asyncio.Lock()
+        self._waiting: asyncio.Task[dict[str, Any]] | None = None
+        self._tasks: dict[asyncio.Task[dict[str, Any]], None] = {}
+
+    def soon(self, group: asyncio.TaskGroup) -> asyncio.Task[dict[str, Any]]:
+        """Have the file read in a task of its own."""
+        if self._waiting is None:
+            task = self._waiting = group.create_task(self._run())
+            self._tasks[task] = None
+            task.add_done_callback(self._tasks.pop)
+        return self._waiting
+
+    async def _run(self) -> dict[str, Any]:
+        async with self._turn:
+            self._waiting = None
+            return await _reload(self._gateway)
+
+    def end(self) -> None:
+        """Nobody waits for a venue's list any more."""
+        self._waiting = None
+        for task in list(self._tasks):
+            task.cancel()
+
+
+async def reload(gateway: Gateway) -> dict[str, Any]:
     """Read the gateway's file again. Returns what became of it, for the control socket: `{"ok": true, "added", "removed", "changed"}`, or an
     `error` and then nothing was changed."""
+    task = gateway.reload_soon()
+    if task is None:
+        return {"error": ENDS}
+    await asyncio.wait((task,))  # who asked may go; it is done all the same
+    return {"error": ENDS} if task.cancelled() else task.result()
+
+
+async def _reload(gateway: Gateway) -> dict[str, Any]:
     try:
         if gateway.path is None:
             raise ConfigError("this gateway was not begun from a file, so there is nothing to read again")
         config = load(gateway.path)
-        found = _apply(gateway, config)
+        _refuse([name for name in differing(gateway.config, config) if name not in FREE], "")
+        listed = await lists(gateway, config)
+        if not gateway.runs:
+            raise ConfigError(ENDS)
+        found = _apply(gateway, config, listed)
     except (ConfigError, secrets.SecretError, ValueError) as error:
         why = secrets.redact(str(error))
         log.warning("reload refused", reason=why, kept="the configuration that runs")
@@ -48,62 +93,59 @@ def reload(gateway: Gateway) -> dict[str, Any]:
     return {"ok": True, **found, "said": said or ["nothing had changed"]}
 
 
-def _apply(gateway: Gateway, config: Config) -> dict[str, list[str]]:
+def _apply(gateway: Gateway, config: Config, listed: dict[str, list[Instrument]]) -> dict[str, list[str]]:
+    """Everything that may be refused, then everything that is done."""
     old = gateway.config
-    changed = differing(old, config)
-    _refuse([name for name in changed if name not in FREE], "")
-    wanted = _feeds(gateway, old, config)
+    found = changes(gateway, config, listed)
     how, keys = _serve(old.serve, config.serve)
-    added, removed = gateway.wants.configure(wanted)  # the last that may refuse
+    try_natives(how.native if how is not None else (), config)
+    try_sinks(gateway, config, found)
+    added, removed = gateway.wants.configure(
+        [(feed, anew.wants) for feed, anew in found.kept]
+    )  # the last that may refuse
     gateway.config = config
+    _run_feeds(gateway, found)
     if gateway.service is not None and how is not None:
         gateway.service.replace(how, keys)
         if gateway.service.tls is not None and how.tls is not None:
-            gateway.service.tls.load_cert_chain(
-                how.tls.cert_file, how.tls.key_file
-            )  # perhaps renewed: tried a moment ago
-        if old.serve is not None and config.serve is not None:
-            changed += [f"serve.{name}" for name in differing(old.serve, config.serve)]
+            # perhaps renewed: tried a moment ago
+            gateway.service.tls.load_cert_chain(how.tls.cert_file, how.tls.key_file)
+    sinks = gateway.sinks.replace(config.sinks)
     if config.log != old.log:
         log.choose(config.log.level, config.log.format)
     gateway.pulse.guard.budget = config.memory.budget_mb * MB
     gateway.pulse.lag.threshold = round(config.loop_lag_ms * 1e6)
-    return {"added": added, "removed": removed, "changed": [name for name in changed if name not in ("feeds", "serve")]}
+    made = [f"feed {feed.name}" for feed, _, why in found.fed if not why]
+    changed = [name for name in differing(old, config) if name not in ("feeds", "serve", "sinks")]
+    if old.serve is not None and config.serve is not None:
+        changed += [f"serve.{name}" for name in differing(old.serve, config.serve)]
+    return {
+        "added": [*made, *added, *sinks.added],
+        "removed": [*(f"feed {name}" for name in found.dropped), *removed, *sinks.removed],
+        "changed": [*found.told, *changed, *sinks.changed],
+    }
 
 
-def differing(old: Struct, new: Struct) -> list[str]:
-    """The fields in which two of a kind differ."""
-    return [name for name in old.__struct_fields__ if getattr(old, name) != getattr(new, name)]
+def _run_feeds(gateway: Gateway, found: Changes) -> None:
+    """Run these no more, and those from now on, each in the place of one of its name. All was tried."""
+    before, refused = {feed.name: feed for feed in gateway.feeds}, gateway.pump.refused
+    for name in found.dropped:
+        gateway.driver.command(msgspec.json.encode(Dropped(name)))
+        del gateway.dialings[name]
+    for feed, how, why in found.fed:
+        gateway.dialings[feed.name] = how
+        gateway.driver.command(msgspec.json.encode(Fed(msgspec.Raw(encode_feed(feed)), why)))
+    assert gateway.pump.refused == refused, "cannot happen because everything was tried before"
+    gateway.feeds[:] = gateway.pump.feeds
+    gateway.wants.renew(before, [*found.dropped, *(feed.name for feed, _, _ in found.fed)])
+    if gateway.service is not None:
+        gateway.service.natives.renew()
 
 
 def _refuse(names: list[str], where: str) -> None:
     if names:
         keys = ", ".join(where + name for name in names)
         raise ConfigError(f"{keys}: cannot be changed while running; restart the gateway, or put back what was there")
-
-
-def _feeds(gateway: Gateway, old: Config, config: Config) -> list[tuple[Feed, tuple[Want, ...]]]:
-    """What each running feed shall carry. Raises ConfigError."""
-    before = {feed.name: feed for feed in old.feeds}
-    after = {feed.name: feed for feed in config.feeds}
-    gone, come = [name for name in before if name not in after], [name for name in after if name not in before]
-    if gone or come:
-        words = ", ".join([f"feed {name} was removed" for name in gone] + [f"feed {name} was added" for name in come])
-        raise ConfigError(f"feeds: {words}: whole feeds cannot come or go while running; restart the gateway")
-    running = {feed.name: feed for feed in gateway.feeds}
-    out = []
-    for feed in resolve_all(config):
-        fields = differing(before[feed.name], after[feed.name])
-        _refuse([name for name in fields if name not in FREE_OF_FEED], f"feeds.{feed.name}.")
-        if not fields:
-            continue
-        if after[feed.name].instruments:
-            raise ConfigError(
-                f"feeds.{feed.name}.{fields[0]}: a feed with instruments = true spells symbols by a list that was fetched at the start; "
-                "restart the gateway, or subscribe over the control socket"
-            )
-        out.append((running[feed.name], feed.wants))
-    return out
 
 
 def _serve(old: ServeConfig | None, new: ServeConfig | None) -> tuple[ServeConfig | None, Keyring | None]:

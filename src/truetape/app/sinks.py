@@ -11,6 +11,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec import Struct
 
 from truetape.app import secrets, tls
 from truetape.app.config import ConfigError
@@ -20,6 +21,7 @@ from truetape.core.route.modes import conflate, drop_newest, drop_oldest, max_ag
 from truetape.io.bus.bus import Bus
 from truetape.io.bus.sink import How, Sink
 from truetape.io.clock import now as clock
+from truetape.io.obs import log
 from truetape.model.event import Status
 
 if TYPE_CHECKING:
@@ -34,19 +36,78 @@ class Sinks:
 
     def __init__(self, gateway: Gateway, rows: Sequence[SinkConfig]) -> None:
         self._gateway = gateway
-        self._rows = rows
-        self._tasks: list[asyncio.Task[None]] = []
-        self.sinks: list[Sink] = []
+        self._rows = list(rows)
+        self._group: asyncio.TaskGroup | None = None
+        self._tasks: dict[asyncio.Task[None], None] = {}
+        self._by_name: dict[str, tuple[Sink, asyncio.Task[None]]] = {}
+
+    @property
+    def sinks(self) -> list[Sink]:
+        """In the configuration's order."""
+        return [self._by_name[name][0] for name in map(_name, self._rows) if name in self._by_name]
 
     def start(self, group: asyncio.TaskGroup) -> None:
         """Subscribe and begin. A server that is away is no mistake; what cannot be is a ConfigError."""
-        for number, row in enumerate(self._rows):
-            self.sinks.append(self._sink(f"sinks[{number}]", row))
-        self._tasks = [group.create_task(sink.run()) for sink in self.sinks]
+        self._group = group
+        made = [self._sink(f"sinks[{number}]", row) for number, row in enumerate(self._rows)]
+        for sink in made:
+            self._begin(sink, None)
+
+    def _begin(self, sink: Sink, after: asyncio.Task[None] | None) -> None:
+        assert self._group is not None, "begun by `start`"
+        task = self._group.create_task(_run(sink, after))
+        self._by_name[sink.name] = sink, task
+        self._tasks[task] = None
+        task.add_done_callback(self._tasks.pop)
+
+    def replace(self, rows: Sequence[SinkConfig]) -> Replaced:
+        """Run these from now on; those of which nothing changed go on. One that goes publishes what lies in its box, for `DRAIN_S`; one of its
+        name hears from now on, and publishes after it. All was tried before."""
+        before, after = ({_name(row): row for row in some} for some in (self._rows, rows))
+        done = Replaced([], [], [])
+        self._rows = list(rows)
+        for name, row in before.items():
+            if name not in after:
+                done.removed.append(f"sink {name}")
+                self._end(*self._by_name.pop(name))
+            elif row != after[name]:
+                keys = [key for key in row.__struct_fields__ if getattr(row, key) != getattr(after[name], key)]
+                done.changed.append(f"sinks.{name} ({', '.join(keys)}): made anew")
+        for number, row in enumerate(rows):
+            name = _name(row)
+            if before.get(name) == row:
+                continue
+            old = self._by_name.pop(name, None)
+            try:
+                sink = self._sink(f"sinks[{number}]", row)
+            except ConfigError as error:  # no room for what it names
+                log.warning("sink not begun", sink=name, why=str(error))
+                done.changed.append(f"sinks.{name}: not begun: {error}")
+                sink = None
+            ending = self._end(*old) if old is not None else None
+            if sink is not None:
+                self._begin(sink, ending)
+            if old is None:
+                done.added.append(f"sink {name}")
+        return done
+
+    def _end(self, sink: Sink, task: asyncio.Task[None]) -> asyncio.Task[None]:
+        """Let it publish what it has; returns when that is over."""
+        assert self._group is not None, "begun by `start`"
+        sink.part()
+        ending = self._group.create_task(self._ended(sink, task))
+        self._tasks[ending] = None
+        ending.add_done_callback(self._tasks.pop)
+        return ending
+
+    async def _ended(self, sink: Sink, task: asyncio.Task[None]) -> None:
+        await asyncio.wait((task,), timeout=DRAIN_S)
+        task.cancel()
+        self._gateway.release(sink.box, "its sink was removed")
 
     def _sink(self, at: str, row: SinkConfig) -> Sink:
         gateway = self._gateway
-        name = row.name or row.kind
+        name = _name(row)
         bus = make_bus(at, row)
         box = Mailbox(f"sink:{name}", _mode(row), row.bound, row.depth)
         try:
@@ -80,7 +141,7 @@ class Sinks:
         for sink in self.sinks:
             sink.finish()
         if self._tasks:
-            _, late = await asyncio.wait(self._tasks, timeout=DRAIN_S)
+            _, late = await asyncio.wait(list(self._tasks), timeout=DRAIN_S)
             for task in late:
                 task.cancel()
 
@@ -101,6 +162,24 @@ class Sinks:
             }
             for sink, row in zip(self.sinks, self._rows, strict=False)
         ]
+
+
+class Replaced(Struct):
+    """What became of the sinks, in words."""
+
+    added: list[str]
+    removed: list[str]
+    changed: list[str]
+
+
+def _name(row: SinkConfig) -> str:
+    return row.name or row.kind
+
+
+async def _run(sink: Sink, after: asyncio.Task[None] | None) -> None:
+    if after is not None:
+        await asyncio.wait((after,))
+    await sink.run()
 
 
 def make_bus(at: str, row: SinkConfig) -> Bus:

@@ -6,7 +6,7 @@ the pump takes the orders, which are records like any input.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 import msgspec
@@ -23,6 +23,7 @@ from truetape.core.route.mailbox import Mailbox
 from truetape.core.route.orders import Order
 from truetape.core.route.pump import Pump
 from truetape.core.route.router import Pattern
+from truetape.io.obs import log
 from truetape.model.event import NOTICES, Status
 
 CONFIGURATION = "the configuration"
@@ -54,15 +55,19 @@ class Wants:
 
     def find(self, symbols: str | Iterable[str], channels: str | Iterable[str]) -> list[Asked]:
         """What these words mean; nothing is asked for yet. Raises ConfigError."""
+        found = self.mean(symbols, channels)
+        self.fits(found)
+        return found
+
+    def mean(self, symbols: str | Iterable[str], channels: str | Iterable[str]) -> list[Asked]:
+        """The same, whether there is room or not. Raises ConfigError."""
         names = [symbols] if isinstance(symbols, str) else list(symbols)
         words = [channels] if isinstance(channels, str) else list(channels)
         if not names:
             raise ConfigError("expected at least one symbol as venue:SYMBOL, venue:* or *, found none")
         if not words:
             raise ConfigError(f"{names[0]}: expected at least one channel, such as book or trade, found none")
-        found = [asked for text in names for word in words for asked in [self._find(text, word)]]
-        self.fits(found)
-        return found
+        return [self._find(text, word) for text in names for word in words]
 
     def _find(self, text: str, word: str) -> Asked:
         venue, _, symbol = ("*", "", "*") if text == "*" else text.partition(":")
@@ -123,6 +128,8 @@ class Wants:
             if one.feed is None or one.want is None:
                 continue
             self._holders.setdefault(_key(one.feed, one.want), {})[holder] = None
+            if all(feed.name != one.feed.name for feed in self._feeds):
+                continue  # the feed went; should it come again, this is asked for
             if self._carrier(one.feed, (one.want.channel, one.want.raw)) is not None:
                 continue
             places = places or self._places()
@@ -162,6 +169,38 @@ class Wants:
         return [f"{name}:{raw} {word}" for name, word, raw in added], [
             f"{name}:{raw} {word}" for name, word, raw in removed
         ]
+
+    def renew(self, before: Mapping[str, Feed], names: Collection[str]) -> None:
+        """Feeds of these names went, came, or were made anew; `before` has those that ran. What consumers hold of one that came is asked for
+        again, and left where it has no room."""
+        self._configured = {key for key in self._configured if key[0] not in names}
+        for key in [key for key in self._holders if key[0] in names]:
+            self._holders[key].pop(CONFIGURATION, None)
+            if not self._holders[key]:
+                del self._holders[key]
+        for feed in self._feeds:
+            if feed.name not in names:
+                continue
+            self._configured.update((feed.name, want.channel, want.raw) for want in feed.wants)
+            old = before.get(feed.name)
+            if old is None or (old.venue, old.label) == (feed.venue, feed.label):
+                self._ask_again(feed)
+
+    def _ask_again(self, feed: Feed) -> None:
+        for name, word, raw in list(self._holders):
+            if name != feed.name:
+                continue
+            canonical = _spellings(raw, feed)[1]
+            want = Want(word, raw, canonical, feed.depth if word == "book" else 0)
+            try:
+                Places(feed, self._pump.links.values()).place(want)
+            except ConfigError as error:
+                log.warning(
+                    "no room for what a consumer holds", feed=name, channel=word, symbol=canonical, why=str(error)
+                )
+                continue
+            for holder in list(self._holders[name, word, raw])[:1]:
+                self.hold(holder, [Asked((word, feed.label, canonical), feed, want)])
 
     def tell(self, box: Mailbox, asked: Iterable[Asked], now: int) -> None:
         """Who asked for statuses learns at once how everything is that it will hear of: connections first, then subscriptions."""

@@ -10,7 +10,8 @@ import msgspec
 
 from truetape.io.serve.control import ask
 
-PATIENCE_S = 15.0
+PATIENCE_S = 30.0
+"""A reload may wait for lists of instruments."""
 
 
 def order(socket: Path, request: dict[str, Any], as_json: bool) -> int:

@@ -28,7 +28,7 @@ def drain(socket: Socket = SOCKET, json: AsJson = False) -> None:
 
 
 def reload(socket: Socket = SOCKET, json: AsJson = False) -> None:
-    """Have a running gateway read its configuration again, as SIGHUP does: symbols, keys and limits; exit 1 where it was refused."""
+    """Have a running gateway read its configuration again, as SIGHUP does: feeds, sinks, keys and limits; exit 1 where it was refused."""
     from truetape.app.cli import operator as room
 
     raise typer.Exit(room.order(socket, {"do": "reload"}, json))

@@ -15,7 +15,6 @@ from truetape.app import restart, secrets, tls
 from truetape.app.config import load
 from truetape.app.ending import Ending
 from truetape.app.live import Gateway, open_gateway
-from truetape.app.reload import reload
 from truetape.app.sinks import make_bus
 from truetape.app.symbols import resolve_all
 from truetape.app.tracing import make_tracer
@@ -55,7 +54,7 @@ def run(path: Path) -> int:
 async def _serve(gateway: Gateway) -> int:
     loop, ending = asyncio.get_running_loop(), Ending()
     running = asyncio.Event()
-    loop.add_signal_handler(signal.SIGHUP, lambda: reload(gateway) if running.is_set() else None)
+    loop.add_signal_handler(signal.SIGHUP, lambda: gateway.reload_soon() if running.is_set() else None)
     loop.set_exception_handler(lambda _loop, context: _bug(context, ending.end))
     async with gateway:
         gateway.on_drain = lambda: ending.end(0)

@@ -1,3 +1,6 @@
+// Nobody wants it any more: it is not shown. What a venue refused is.
+const gone = (reason) => reason === "unsubscribed" || reason.startsWith("removed from the configuration");
+
 // What is known of every subscription and connection, told by the channel `status`: at once all of it, then each change.
 export class Feeds {
   constructor(log) {
@@ -38,6 +41,15 @@ export class Feeds {
     const key = `${event.venue}:${event.symbol}/${event.channel}`;
     let row = this.rows.get(key);
     const before = row?.state;
+    if (event.state === "CLOSED" && gone(event.reason ?? "")) {
+      if (row) {
+        this.rows.delete(key);
+        this.dirty.delete(row);
+        this.reset = true;
+        this.log.add("state", `${key}: ${event.reason}`, "CLOSED");
+      }
+      return;
+    }
     if (!row) {
       row = { key, name: `${event.venue}:${event.symbol}`, venue: event.venue, symbol: event.symbol, channel: event.channel };
       this.rows.set(key, row);

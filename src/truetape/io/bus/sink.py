@@ -94,6 +94,7 @@ class Sink:
         self._written = 0
         self._in_flight = 0
         self._names: dict[Key, str] = {}
+        self._parted = False
 
     # -- life -----------------------------------------------------------------------------------------------------------
 
@@ -105,6 +106,15 @@ class Sink:
         """Publish what lies in the box, and end. Whoever cannot wait for that cancels `run`."""
         self._end.set()
         self._ready.set()
+
+    def part(self) -> None:
+        """The same, but what comes into the box from now on is not its to publish."""
+        now = clock() + (self.box.mode.ns if self.box.mode.whole else 0)  # windows that are open now are over
+        while events := self.box.take(TAKE, now):
+            self.counts.taken += len(events)
+            self._hand.extend(events)
+        self._parted = True
+        self.finish()
 
     @property
     def queued(self) -> int:
@@ -187,7 +197,7 @@ class Sink:
         """Write what is in hand, then what the box gives, up to the bytes that may be in flight."""
         while self._in_flight < self.how.in_flight:
             if self._written == len(self._hand):
-                if self.state != "UP":
+                if self.state != "UP" or self._parted:
                     return  # the box judges what waits for a bus that is not proven yet; hands must not fill with it
                 now = clock()
                 if self._end.is_set() and self.box.mode.whole:
@@ -269,7 +279,8 @@ class Sink:
 
     def _empty(self) -> bool:
         box = self.box
-        return not self._hand and not (box.inbox or box.front or box.pending or box.hand is not None)
+        waits = not self._parted and bool(box.inbox or box.front or box.pending or box.hand is not None)
+        return not self._hand and not waits
 
     # -- what is said ---------------------------------------------------------------------------------------------------
 

@@ -118,6 +118,11 @@ class Driver:
         """Ask `run` to end."""
         self._stop.set()
 
+    @property
+    def stopped(self) -> bool:
+        """Whether `run` was asked to end, or has failed."""
+        return self._stop.is_set()
+
     def fail(self, error: Exception) -> None:
         """A bug: the pump may be half changed, so nothing more is judged by it, and `run` ends with the error.
 

@@ -9,10 +9,10 @@ import asyncio
 import os
 import socket
 import stat
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -22,6 +22,9 @@ PATH_MAX = 100
 """The system's limit is 108 bytes, with the zero at the end."""
 
 
+Answer: TypeAlias = dict[str, Any] | Awaitable[dict[str, Any]]
+
+
 class ControlError(Exception):
     """The socket cannot be opened or reached: says which and why."""
 
@@ -29,7 +32,7 @@ class ControlError(Exception):
 class ControlServer:
     """Serves `answer` at a path. Stale sockets of a dead process are replaced; a living one is an error."""
 
-    def __init__(self, path: Path, answer: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    def __init__(self, path: Path, answer: Callable[[dict[str, Any]], Answer]) -> None:
         self.path = path
         self._answer = answer
         self._server: asyncio.Server | None = None
@@ -49,7 +52,9 @@ class ControlServer:
         gone = self._clients[writer] = asyncio.Event()
         try:
             while line := await reader.readline():
-                writer.write(msgspec.json.encode(self._reply(line)) + b"\n")
+                reply = self._reply(line)
+                told = reply if isinstance(reply, dict) else await reply
+                writer.write(msgspec.json.encode(told) + b"\n")
                 await writer.drain()
         except ValueError:
             writer.write(msgspec.json.encode({"error": f"expected a line of at most {LINE_MAX} bytes"}) + b"\n")
@@ -60,7 +65,7 @@ class ControlServer:
             del self._clients[writer]
             gone.set()
 
-    def _reply(self, line: bytes) -> dict[str, Any]:
+    def _reply(self, line: bytes) -> Answer:
         try:
             request = msgspec.json.decode(line, type=dict[str, Any])
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
