@@ -18,12 +18,13 @@ from truetape.core.clocks import Jump, Slept
 from truetape.core.feed.delay import SAMPLE_EVERY, Stages
 from truetape.core.route.mailbox import Mailbox
 from truetape.core.route.pump import Pump
-from truetape.io.clock import KEEPER, Keeper, wall_ns
+from truetape.io.clock import KEEPER, Keeper
 from truetape.io.clock import now as clock
+from truetape.io.net.certificates import Certificates
 from truetape.io.net.dial import Dialing, Failed, dial
 from truetape.io.net.http import Getter
 from truetape.io.net.line import Line
-from truetape.io.net.pins import days_left, tls_version
+from truetape.io.net.pins import tls_version
 from truetape.model import record
 from truetape.model.effect import Close, Doubt, Effect, Fetch, Open, Ping, Send
 
@@ -33,7 +34,6 @@ SECOND = 1_000_000_000
 TICK_MIN_S = 0.01
 """Ticks are coalesced to one record in 10 ms at most."""
 FRAME = record.FRAME
-EXPIRY_ALARM_DAYS = 30
 GIVE_UP_S = 1.0
 """How long `run` waits for its sockets to close at the end."""
 
@@ -74,12 +74,10 @@ class Driver:
         self.wakers: dict[Mailbox, Callable[[], None]] = {}
         self._lines: dict[str, Line] = {}
         self._getter = Getter()
-        self.certificate_days: dict[str, float] = {}  # of each connection over TLS, when it was dialed
-        self._rest_days: dict[str, int] = {}  # whole days that were looked at last, of each connection's snapshots
+        self._certificates = Certificates(self.log)
+        self.certificate_days = self._certificates.days  # of each connection over TLS, when it was dialed
         self._group: asyncio.TaskGroup | None = None
-        self._tasks: dict[
-            asyncio.Task[None], Line | str
-        ] = {}  # dials with their lines, and fetches with the source that they are for
+        self._tasks: dict[asyncio.Task[None], Line | str] = {}  # dials with their lines, fetches with their sources
         self._failure: Exception | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -364,8 +362,7 @@ class Driver:
                 what.alive = False
                 if what.transport is None:
                     task.cancel()
-        self.certificate_days.pop(source, None)
-        self._rest_days.pop(source, None)
+        self._certificates.forget(source)
 
     async def _dial(self, line: Line, url: str, how: Dialing) -> None:
         """Make one connection, and stay until it is closed; whatever goes wrong is an input, never an exception."""
@@ -373,7 +370,7 @@ class Driver:
             if how.secret is not None:
                 url = url.replace("{secret}", quote(how.secret(), safe=""))
             transport = await dial(line, url, how, lambda: self.seen("tcp", line.source, clock()))
-            self._look_at_certificate(line.source, transport)
+            self._certificates.dialed(line.source, transport)
         except LookupError as error:
             self._no_line(line, Failed(f"dial_failed: {error}"))
         except Failed as error:
@@ -383,19 +380,6 @@ class Driver:
                 await transport.wait_disconnected()
             except Exception:  # noqa: BLE001  what picows hung up for; the line has told it already
                 pass
-
-    def _look_at_certificate(self, source: str, transport: Any) -> None:
-        """Note when it expires, and warn while a person can still do something."""
-        days = days_left(transport.underlying_transport.get_extra_info("ssl_object"), wall_ns() / SECOND)
-        if days is None:
-            self.certificate_days.pop(source, None)
-            return
-        self.certificate_days[source] = days
-        self._alarm(source, days)
-
-    def _alarm(self, source: str, days: float) -> None:
-        if days < EXPIRY_ALARM_DAYS:
-            self.log("the venue's certificate expires soon", source=source, days=round(days, 1))
 
     def _no_line(self, line: Line, why: Failed) -> None:
         if line.alive:
@@ -408,9 +392,7 @@ class Driver:
         now = clock()
         row = (record.FETCHED, effect.source, now, effect.ref, answer.status, answer.body, answer.retry_after_s)
         self.append(row, len(answer.body) + 72)
-        if answer.certificate_days is not None and self._rest_days.get(effect.source) != int(answer.certificate_days):
-            self._rest_days[effect.source] = int(answer.certificate_days)  # once a day, not for each snapshot
-            self._alarm(f"{effect.source} rest", answer.certificate_days)
+        self._certificates.fetched(effect.source, answer.certificate_days)
         if answer.status != 200:
             why = answer.body[:200].decode("utf-8", "replace")
             self.log("fetch failed", source=effect.source, ref=effect.ref, status=answer.status, why=why)
