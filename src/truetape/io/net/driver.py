@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import quote
 
 from picows import WSMsgType
@@ -25,6 +25,7 @@ from truetape.io.net.dial import Dialing, Failed, dial
 from truetape.io.net.http import Getter
 from truetape.io.net.line import Line
 from truetape.io.net.pins import tls_version
+from truetape.io.net.recorder import Recorder
 from truetape.model import record
 from truetape.model.effect import Close, Doubt, Effect, Fetch, Open, Ping, Send
 
@@ -36,13 +37,6 @@ TICK_MIN_S = 0.01
 FRAME = record.FRAME
 GIVE_UP_S = 1.0
 """How long `run` waits for its sockets to close at the end."""
-
-
-class Recorder(Protocol):
-    """Where inputs go before they are judged: the journal, or nowhere."""
-
-    def append(self, record: tuple[Any, ...], size: int) -> None:
-        """Keep one record, in the array form of `model.record`."""
 
 
 class Driver:
@@ -74,7 +68,7 @@ class Driver:
         self.wakers: dict[Mailbox, Callable[[], None]] = {}
         self._lines: dict[str, Line] = {}
         self._getter = Getter()
-        self._certificates = Certificates(self.log)
+        self._certificates = Certificates(lambda event, **fields: self.log(event, **fields))  # noqa: PLW0108  tests put another `log`
         self.certificate_days = self._certificates.days  # of each connection over TLS, when it was dialed
         self._group: asyncio.TaskGroup | None = None
         self._tasks: dict[asyncio.Task[None], Line | str] = {}  # dials with their lines, fetches with their sources
