@@ -88,8 +88,20 @@ def test_the_test_lock_contains_the_runtime_lock() -> None:
     assert {name: entry for name, entry in runtime.items() if test.get(name) != entry} == {}
 
 
+def test_the_lock_of_images_with_extras_lies_between_the_two() -> None:
+    runtime, extras, test = pinned("runtime"), pinned("extras"), pinned("test")
+    assert {name: entry for name, entry in runtime.items() if extras.get(name) != entry} == {}
+    wanted = [
+        row for extra in ("nats", "redis", "traces") for row in PROJECT["project"]["optional-dependencies"][extra]
+    ]
+    assert names(wanted) - set(extras) == set()
+    assert {name: entry.splitlines()[0] for name, entry in extras.items()}.items() <= {
+        name: entry.splitlines()[0] for name, entry in test.items()
+    }.items()
+
+
 def test_locks_hold_versions_and_hashes_only() -> None:
-    for lock in ("runtime", "test"):
+    for lock in ("runtime", "test", "extras"):
         for name, entry in pinned(lock).items():
             first, *hashes = entry.splitlines()
             assert re.fullmatch(r"[a-z0-9._-]+==[\w.]+( ;[^\\]+)? \\", first), f"{lock} {name}: {first}"
