@@ -152,6 +152,39 @@ async def test_nobody_there_is_said_with_the_address(tmp_path: Path) -> None:
         await apart(lambda: truetape.client("ws://127.0.0.1:1", connect_s=0.2).open())
 
 
+@pytest.mark.parametrize("kind", ["ws", "unix"])
+@pytest.mark.parametrize("channels", [["trade"], ["book", "trade"], ["book_delta"]])
+async def test_a_symbol_that_the_venue_refuses_is_raised(tmp_path: Path, kind: str, channels: list[str]) -> None:
+    async with served(tmp_path) as (sim, gateway), truetape.client(address(gateway, kind)) as client:
+        first, second = (client.subscribe(["kraken:NO-PE"], channels, timeout_s=WITHIN) for _ in range(2))
+        for sub in (first, second):
+            with pytest.raises(truetape.ClientError, match=r"kraken:NO-PE.*truetape symbols kraken") as told:
+                async for event in sub:
+                    assert isinstance(event, truetape.Status)
+            assert told.value.reason == "unknown_symbol"
+        both = client.subscribe(["kraken:NO-PE", f"kraken:{sim.symbols[0]}"], channels, timeout_s=WITHIN)
+        events: list[Any] = []
+        while sum(not isinstance(event, truetape.Status) for event in events) < 20:
+            events += await both.take()
+        assert [event.state for event in events if getattr(event, "symbol", "") == "NO-PE"] == ["CLOSED"] * len(
+            channels
+        )
+
+
+async def test_a_program_without_a_loop_is_told_of_an_unknown_symbol(tmp_path: Path) -> None:
+    async with served(tmp_path) as (_, gateway):
+
+        def program() -> None:
+            with (
+                truetape.client(address(gateway, "unix")) as client,
+                pytest.raises(truetape.ClientError, match="NO-PE"),
+            ):
+                for event in client.subscribe("kraken:NO-PE", "trade", timeout_s=WITHIN):
+                    assert isinstance(event, truetape.Status)
+
+        await apart(program)
+
+
 async def test_what_the_gateway_refuses_is_raised_where_one_waits(tmp_path: Path) -> None:
     async with served(tmp_path) as (_, gateway), truetape.client(address(gateway, "ws")) as client:
         with pytest.raises(truetape.ClientError, match="unknown") as told:

@@ -19,8 +19,8 @@ from truetape.core.serve.history import Histories
 from truetape.core.serve.intake import Intake
 from truetape.core.serve.peer import Peer, Refused, Rules
 from truetape.core.serve.reader import SECOND, Reader, Timing, key_of
-from truetape.model.event import Book, Gap, Lagged, Market, Trade
-from truetape.model.wire import Bye, Have, Hello, Resume, Subscribe
+from truetape.model.event import Book, Gap, Lagged, Market, Status, Trade
+from truetape.model.wire import Bounds, Bye, Data, Have, Hello, Resume, Subscribe, Subscribed, TopicAt
 
 T = 1_000 * SECOND
 RECALLED = 99
@@ -409,3 +409,52 @@ def test_an_intake_is_dark_after_its_own_loss_until_a_whole_book() -> None:
     assert [getattr(event, "seq", None) for event in intake.take(10, T)] == [None, 9, 10]
     assert intake.broken() == []
     assert intake.ledger.balanced
+
+
+def refused(symbol: str, channel: str, state: str = "CLOSED", reason: str = "unknown_symbol: no such pair") -> Status:
+    return Status("v", symbol, symbol, T, channel, state, reason, since=T)
+
+
+def asking(symbols: list[str], channels: list[str]) -> Reader:
+    """A reader whose gateway has answered, with a topic for each."""
+    reader = Reader("json", Timing(), Random(1))
+    reader.start(T)
+    reader.subscribe(Subscribe(0, symbols, channels), T)
+    reader.opened("", T)
+    reader.message(encode(Hello("truetape.v1", "0", "e1", T, "none", 5.0, Bounds(0, 0, 0, 0, 0)), "json"), T)
+    topics = [TopicAt(f"{channel.partition('.')[0]}:{name}", 0) for name in symbols for channel in channels]
+    reader.message(encode(Subscribed(reader.id, topics), "json"), T)
+    return reader
+
+
+def told(reader: Reader, *events: Market, offsets: dict[str, int] | None = None) -> Any:
+    return reader.message(encode(Data(reader.id, list(events), offsets or {}), "json"), T)
+
+
+def test_it_ends_when_every_subscription_was_refused_for_its_symbol() -> None:
+    reader = asking(["v:A", "v:B"], ["trade", "book_delta", "bar.1m"])
+    every = [refused(symbol, channel) for symbol in "AB" for channel in ("trade", "book", "bar.1m")]
+    for one in every[:-1]:
+        assert told(reader, one) == [Give([one])]
+    effects = told(reader, every[-1])
+    assert effects[:2] == [Give([every[-1]]), Drop()], "the notice is the program's first"
+    end = effects[2]
+    assert isinstance(end, Ended)
+    assert end.reason == "unknown_symbol"
+    assert "v:A, v:B (no such pair); `truetape symbols v`" in end.text
+
+
+def test_it_goes_on_while_anything_can_come() -> None:
+    """A pattern finds other symbols later; notices of what others asked for are not ours; a symbol may be listed again."""
+    stars = asking(["v:*"], ["trade"])
+    assert told(stars, refused("A", "trade")) == [Give([refused("A", "trade")])]
+    others = asking(["v:A"], ["trade"])
+    told(others, refused("A", "ticker"))
+    told(others, refused("A", "trade", reason="bad_request: depth"))
+    told(others, refused("A", "trade", "STALE"))
+    assert others.end is None
+    again = asking(["v:A"], ["trade", "book"])
+    told(again, refused("A", "trade"), refused("A", "trade", "SYNCING"))
+    told(again, refused("A", "book"))
+    told(again, refused("A", "trade", "LIVE"), trade(1), offsets={"trade:v:A": 1})
+    assert again.end is None

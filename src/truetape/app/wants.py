@@ -203,9 +203,17 @@ class Wants:
                 self.hold(holder, [Asked((word, feed.label, canonical), feed, want)])
 
     def tell(self, box: Mailbox, asked: Iterable[Asked], now: int) -> None:
-        """Who asked for statuses learns at once how everything is that it will hear of: connections first, then subscriptions."""
+        """Who asked for statuses learns at once how everything is that it will hear of: connections first, then subscriptions. Others are
+        told of what was refused before they came, which no change will tell them."""
+        asked = list(asked)
         patterns = [one.pattern for one in asked if one.pattern[0] == NOTICES]
         if not patterns:
+            for one in asked:
+                if one.feed is None or one.want is None:
+                    continue
+                stream = self.carried(one.feed, one.want.channel, one.want.raw)
+                if stream is not None and stream.state == "CLOSED":
+                    box.notice(stream.status(now))
             return
         heard = [link for link in self._pump.links.values() if any(v in ("*", link.label) for _, v, _ in patterns)]
         links = [link for link in heard if not link.parked]

@@ -21,7 +21,7 @@ from truetape.core.feed.backoff import Backoff, Jitter
 from truetape.core.serve.errand import Dial, Drop, Effect, Ended, Give, Renew, Say, Stand
 from truetape.core.serve.frames import Encoding
 from truetape.model import wire
-from truetape.model.event import Book, Lagged, Market
+from truetape.model.event import Book, Lagged, Market, Status
 
 SECOND = 1_000_000_000
 HEALTHY = SECOND
@@ -33,6 +33,8 @@ FATAL_STATUS = (400, 401, 403, 404, 426)
 OFFSET_BYTES = 24
 """Of an offset in a message, beside its topic."""
 NOT_RECOVERED = "not_recovered"
+UNKNOWN = "unknown_symbol"
+"""How the reason of a status begins, where the venue does not know the symbol."""
 RENEWABLE = ("no_token", "bad_token", "expired", "revoked")
 
 State: TypeAlias = Literal["idle", "dialing", "greeting", "authenticating", "subscribing", "live", "waiting", "ended"]
@@ -65,6 +67,8 @@ class Reader:
         self.hello: wire.Hello | None = None
         self.epoch = ""
         self.offsets: dict[str, int] = {}
+        self._expected = 0  # subscriptions at the venues; 0: not to be told, for there are patterns
+        self._unknown: dict[tuple[str, str, str], None] = {}  # those that a venue refused for their symbol
         self._told: dict[str, None] = {}  # losses of which the gateway's own word is still to come
         self.whole: dict[str, None] = {}  # books that have no beginning yet
         self.id = 0
@@ -94,6 +98,8 @@ class Reader:
         assert self.want is None, "one subscription for each connection"
         self.want = want
         self._changes = "book_delta" in want.channels and want.mode != "conflate"
+        if not any("*" in name for name in want.symbols):
+            self._expected = len(set(want.symbols)) * len(set(want.channels))
         return self._ask(now) if self.state == "live" else []
 
     def refresh(self, topics: list[str], now: int) -> list[Effect]:
@@ -305,6 +311,7 @@ class Reader:
         before, self.offsets = self.offsets, {} if not same else self.offsets
         self.epoch = self.hello.epoch
         self._told.clear()
+        self._unknown.clear()
         lost: list[Market] = []
         for row in said.topics:
             if row.recovered is False:  # told here and now, for the gateway's own word may be cut off
@@ -337,7 +344,28 @@ class Reader:
                     self.whole[f"book_delta:{event.venue}:{event.symbol}"] = None
         events = [event for event in said.events if not self._known(event)] if self._told else said.events
         give: list[Effect] = [Give(events)] if events else []
+        if self._expected and not said.offsets:  # notices alone
+            give += self._refused(events)
         return [Stand([key_of(topic) for topic in new]), *give] if new else give
+
+    def _refused(self, events: list[Market]) -> list[Effect]:
+        """The end, where the venues know none of the symbols: nothing would ever come."""
+        for event in events:
+            if type(event) is not Status or not event.channel:
+                continue
+            key = (event.channel, event.venue, event.symbol)
+            self._unknown.pop(key, None)
+            kind, _, _ = event.channel.partition(".")
+            mine = any(f"{one}:{event.venue}:{event.symbol}" in self.offsets for one in (kind, f"{kind}_delta"))
+            if mine and event.state == "CLOSED" and event.reason.partition(":")[0] == UNKNOWN:
+                self._unknown[key] = None
+                if len(self._unknown) >= self._expected:
+                    names = ", ".join(dict.fromkeys(f"{venue}:{symbol}" for _, venue, symbol in self._unknown))
+                    return self._end(
+                        0, UNKNOWN, f"the venue does not know {names} ({event.reason.partition(': ')[2] or UNKNOWN}); "
+                        f"`truetape symbols {event.venue}` lists what it has",
+                    )  # fmt: skip
+        return []
 
     def _known(self, event: Market) -> bool:
         """Whether this loss was told when the subscription was answered."""
