@@ -7,7 +7,7 @@ import pytest
 
 from truetape.app.view import BookView, NotLive
 from truetape.core.book import metrics
-from truetape.core.book.sync import make
+from truetape.core.book.whole import make
 from truetape.core.feed.health import Stream
 from truetape.core.feed.venue import Rule, Want
 from truetape.io.clock import now as clock

@@ -54,13 +54,18 @@ def _lost_stays_live(self: BookSync, reason: str) -> None:
     self.seq = -1
 
 
-def _one_want_less(self: Session, wants: Any, now: int) -> Any:
-    return _ask(self, wants[:-1] if self.reconnects and len(wants) > 1 else wants, now)
+def _one_want_less(self: Session, now: int) -> Any:
+    wants = self.asking.wants
+    last = wants.popitem() if self.reconnects and len(wants) > 1 else None
+    effects = _opened(self, now)
+    if last is not None:
+        wants[last[0]] = last[1]
+    return effects
 
 
 def _registry_leaks(self: Session, now: int) -> Any:
     if self.reconnects:
-        self._wants.pop(next(pair for pair in self._wants if pair[0] == "book"), None)
+        self.asking.wants.pop(next(pair for pair in self.asking.wants if pair[0] == "book"), None)
     return _opened(self, now)
 
 
@@ -155,7 +160,7 @@ def _true(*_args: Any, **_named: Any) -> bool:
     return True
 
 
-_fail, _ask, _opened = BookSync.fail, Session._ask, Session.opened
+_fail, _opened = BookSync.fail, Session.opened
 _blind, _gap, _give, _fifo_give = Judge.blind, Judge._gap, modes.give, Fifo._give
 _stream_load, _threshold = Stream.load, Stream.__dict__["threshold"]
 _conflate_settle, _fifo_shed = Conflate.settle, Fifo._shed
@@ -194,7 +199,7 @@ MUTANTS: dict[str, list[Edit]] = {
 }
 EQUIVALENT: dict[str, tuple[list[Edit], str]] = {
     "one subscription is not asked for after a loss": (
-        [(Session, "_ask", _one_want_less)],
+        [(Session, "opened", _one_want_less)],
         "it is in the registry, its silence is noticed, and it is asked for again; within the bounds",
     ),
     "a lost connection leaves its books as they were": (

@@ -9,7 +9,8 @@ from collections import deque
 
 from msgspec import Struct
 
-from truetape.core.book.sync import BookCounts, BookSync, WholeSync
+from truetape.core.book.sync import BookCounts, BookSync
+from truetape.core.book.whole import WholeSync
 from truetape.model.event import Book
 
 

@@ -3,8 +3,8 @@
     IDLE --start--> DIALING --opened--> OPEN --lost--> WAITING --backoff over--> DIALING ...      any --fatal code--> STOPPED
 
 The registry of wants is the only truth: whatever happened, an opened connection is asked for all of them again. Outputs are
-effects (`model.effect`); the driver in `io.net` applies them. Next door: `venue.py` speaks the dialect; `pace.py` and `acks.py` keep the
-venue's limit and what it confirmed, `watch.py` whether the link lives; the pump routes what was decoded.
+effects (`model.effect`); the driver in `io.net` applies them. Next door: `venue.py` speaks the dialect; `asking.py` has the registry and asks,
+`watch.py` knows whether the link lives; the pump routes what was decoded.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from collections import deque
 from collections.abc import Sequence
 from random import Random
 
-from truetape.core.feed.acks import Acks
+from truetape.core.feed.asking import Asking
 from truetape.core.feed.backoff import Backoff
 from truetape.core.feed.circuit import Circuits
 from truetape.core.feed.due import Due, SessionState, State
-from truetape.core.feed.pace import WAIT_MAX_S, Pace
+from truetape.core.feed.pace import WAIT_MAX_S
 from truetape.core.feed.refusal import wait_s
 from truetape.core.feed.timing import Timing
 from truetape.core.feed.venue import Accepted, Dialect, Limits, Rejected, Want
@@ -53,7 +53,6 @@ class Session:
         circuits: Circuits | None = None,
     ) -> None:
         self.source = source
-        self.dialect = dialect
         self.urls = [url, *alternates]
         self.circuits = circuits if circuits is not None else Circuits(self.urls)
         self.place = 0  # which of them
@@ -68,14 +67,21 @@ class Session:
         app_ping = timing.app_ping_every_s if timing.app_ping_every_s >= 0 else limits.ping_every_s
         dead_after = timing.dead_after_s if timing.dead_after_s >= 0 else limits.dead_after_s
         self.watch = Watch(_ns(timing.ping_every_s), _ns(timing.pong_within_s), _ns(app_ping), _ns(dead_after))
-        self._pace = Pace(timing.messages_per_s if timing.messages_per_s >= 0 else limits.messages_per_s)
-        self._acks = Acks(_ns(timing.ack_within_s))
+        per_s = timing.messages_per_s if timing.messages_per_s >= 0 else limits.messages_per_s
+        self.asking = Asking(source, dialect, wants, per_s, _ns(timing.ack_within_s))
         self._backoff = Backoff(timing.backoff_first_s, timing.backoff_max_s, timing.jitter, random)
-        self._wants: dict[tuple[str, str], Want] = {(want.channel, want.raw): want for want in wants}
-        self._outbox: deque[bytes] = deque()
         self._due = Due()
 
     # -- what is wanted -------------------------------------------------------------------------------------------------
+
+    @property
+    def dialect(self) -> Dialect:
+        """Who words what is asked; each connection has a fresh one."""
+        return self.asking.dialect
+
+    @dialect.setter
+    def dialect(self, fresh: Dialect) -> None:
+        self.asking.dialect = fresh
 
     @property
     def attempts(self) -> int:
@@ -85,61 +91,37 @@ class Session:
     @property
     def wants(self) -> list[Want]:
         """The registry: all that this connection is to carry."""
-        return list(self._wants.values())
+        return list(self.asking.wants.values())
 
     @property
     def unacknowledged(self) -> list[tuple[str, str]]:
         """(channel, raw) of what was asked for and not yet confirmed."""
-        return list(self._acks.pairs)
+        return list(self.asking.acks.pairs)
 
     def asked_times(self, channel: str, raw: str) -> int:
         """How often this was asked for on this connection without being confirmed; 0 where it was, or nobody waits for that."""
-        return self._acks.pairs.get((channel, raw), (0, 0))[0] if self.timing.ack_within_s else 0
+        return self.asking.acks.pairs.get((channel, raw), (0, 0))[0] if self.timing.ack_within_s else 0
 
     def want(self, wants: Sequence[Want], now: int) -> list[Effect]:
         """Add subscriptions while running."""
-        fresh = [want for want in wants if (want.channel, want.raw) not in self._wants]
-        self._wants.update({(want.channel, want.raw): want for want in fresh})
-        return self._ask(fresh, now) if self._stands else []
+        fresh = self.asking.add(wants)
+        return self.asking.ask(fresh, now) if self._stands else []
 
     def unwant(self, wants: Sequence[Want], now: int) -> list[Effect]:
         """Remove subscriptions while running."""
-        gone = [want for want in wants if self._wants.pop((want.channel, want.raw), None) is not None]
-        for want in gone:
-            self._acks.confirmed(want.channel, want.raw)
+        gone = self.asking.remove(wants)
         if not self._stands or not gone:
             return []
-        self._outbox.extend(self.dialect.unsubscribe(gone))
-        return self._pump_out(now)
+        self.asking.unask(gone)
+        return self.asking.leave(now)
 
     def resubscribe(self, wants: Sequence[Want], now: int) -> list[Effect]:
         """Ask for these anew, for a fresh snapshot on the same connection; what is not in the registry is left alone."""
-        wants = [want for want in wants if (want.channel, want.raw) in self._wants]
+        wants = [want for want in wants if (want.channel, want.raw) in self.asking.wants]
         if not self._stands or not wants:
             return []
-        self._outbox.extend(self.dialect.unsubscribe(wants))
-        return self._ask(wants, now)
-
-    def _ask(self, wants: Sequence[Want], now: int, most: int = 0) -> list[Effect]:
-        size = most or max(1, self.dialect.limits.wants_per_message)
-        for start in range(0, len(wants), size):
-            part = wants[start : start + size]
-            messages = self.dialect.subscribe(part)
-            if not messages:
-                continue  # the URL asked for these: nothing will confirm them but their data
-            self._outbox.extend(messages)
-            self._acks.asked((want.channel, want.raw) for want in part)
-        return self._pump_out(now)
-
-    def _pump_out(self, now: int) -> list[Effect]:
-        """Send what the venue's pace allows now; the rest waits for `tick`. Confirmations are awaited once everything has left."""
-        sends: list[Effect] = []
-        while self._outbox and self._pace.free_at <= now:
-            sends.append(Send(self.source, self._outbox.popleft()))
-            self._pace.left(now)
-        if not self._outbox:
-            self._acks.left(now)
-        return sends
+        self.asking.unask(wants)
+        return self.asking.ask(wants, now)
 
     @property
     def _stands(self) -> bool:
@@ -178,9 +160,9 @@ class Session:
         self.watch.opened(now)
         if not self.circuits.clean(self.place):
             self._due.healthy = now + _ns(self.timing.healthy_after_s)
-        if self._pace.held > now:
-            self.watch.hold(self._pace.held)  # the pause began while it was being dialed
-        return self._ask(self.wants, now)
+        if self.asking.pace.held > now:
+            self.watch.hold(self.asking.pace.held)  # the pause began while it was being dialed
+        return self.asking.ask(self.wants, now)
 
     def lost(self, reason: str, now: int, *, least_s: float = -1.0, answer: Rejected | None = None) -> None:
         """The connection ended or could not be made: wait, then dial again, or stop where a person must act.
@@ -213,13 +195,11 @@ class Session:
             return
         self.state = "WAITING"
         wait = self._backoff.wait(cure == "retry_now" or healthy, least_s)
-        self._due.dial = max(now + wait, self._pace.held)  # a pause that the venue asked for is one for dials too
+        self._due.dial = max(now + wait, self.asking.pace.held)  # a pause that the venue asked for is one for dials too
 
     def _forget(self) -> None:
         """What belonged to the last connection is void."""
-        self._outbox.clear()
-        self._acks.clear()
-        self._pace.renew()
+        self.asking.forget()
         self.watch.closed()
         self._due = Due()
 
@@ -236,10 +216,11 @@ class Session:
 
     def save(self) -> SessionState:
         """All that later states and messages depend on."""
+        asking = self.asking
         return SessionState(
             self.state, self.reason, self.attempts, self.reconnects, self.opened_at, self.last_rx,
-            self.garbage, self._backoff.draws, self.watch.state, self._due, self.wants, self._acks.save(), list(self._outbox),
-            self._pace.save(), self.place,
+            self.garbage, self._backoff.draws, self.watch.state, self._due, self.wants, asking.acks.save(), list(asking.outbox),
+            asking.pace.save(), self.place,
         )  # fmt: skip
 
     def load(self, saved: SessionState) -> None:
@@ -247,10 +228,10 @@ class Session:
         self.state, self.reason = saved.state, saved.reason
         self.reconnects, self.opened_at, self.last_rx = saved.reconnects, saved.opened_at, saved.last_rx
         self.garbage, self.watch.state, self._due = saved.garbage, saved.watch, saved.due
-        self._wants = {(want.channel, want.raw): want for want in saved.wants}
-        self._acks.load(saved.acks)
-        self._outbox = deque(saved.outbox)
-        self._pace.load(saved.pace)
+        self.asking.wants = {(want.channel, want.raw): want for want in saved.wants}
+        self.asking.acks.load(saved.acks)
+        self.asking.outbox = deque(saved.outbox)
+        self.asking.pace.load(saved.pace)
         self._backoff.load(saved.attempts, saved.draws)
         self.place = saved.place
 
@@ -290,21 +271,19 @@ class Session:
     def accepted(self, answer: Accepted) -> None:
         """The venue confirmed subscriptions; an empty symbol stands for all of that channel, no pairs for none."""
         for channel, raw in answer.pairs:
-            self._acks.confirmed(channel, raw)
+            self.asking.acks.confirmed(channel, raw)
 
     def flowing(self, channel: str, raw: str) -> None:
         """Data came for this subscription: as good as an acknowledgment."""
-        self._acks.confirmed(channel, raw)
+        self.asking.acks.confirmed(channel, raw)
 
     def rejected(self, answer: Rejected, now: int) -> list[Effect]:
         """The venue said no; the table of reasons knows the one remedy."""
         cure = remedy(answer.reason)
         if cure == "drop" and answer.whole:  # each alone, so that the venue says which it meant
-            return self._ask([self._wants[pair] for pair in answer.pairs if pair in self._wants], now, 1)
+            return self.asking.ask(self.asking.known(answer.pairs), now, 1)
         if cure == "drop":  # what must wait, or failed for the venue's sake, is asked for again
-            for pair in answer.pairs:
-                if self._wants.pop(pair, None) is not None:
-                    self._acks.confirmed(*pair)
+            self.asking.remove(self.asking.known(answer.pairs))
         if cure == "stop":
             return self.stop(f"{answer.reason}: {answer.text}")
         if cure == "wait":
@@ -313,17 +292,16 @@ class Session:
 
     def hold(self, until: int) -> None:
         """The venue asked for a pause: nothing is sent before, and nothing dialed."""
-        self._pace.hold(until)
-        self._acks.hold(self._pace.held)
+        self.asking.hold(until)
         if self.state == "OPEN":
-            self.watch.hold(self._pace.held)
+            self.watch.hold(self.asking.pace.held)
         elif self.state == "WAITING":
-            self._due.dial = max(self._due.dial, self._pace.held)
+            self._due.dial = max(self._due.dial, self.asking.pace.held)
 
     @property
     def held(self) -> int:
         """Nothing is sent or dialed before, ns."""
-        return self._pace.held
+        return self.asking.pace.held
 
     def retry(self, now: int) -> list[Effect]:
         """A person says that it may be tried again: dial, as at first. Only what was stopped is."""
@@ -352,8 +330,8 @@ class Session:
             return due.dial or None
         if self.state != "OPEN":
             return None
-        sends = self._pace.free_at if self._outbox else 0
-        times = (*self.watch.times(self.last_rx), sends, self._acks.deadline, due.healthy)
+        sends = self.asking.pace.free_at if self.asking.outbox else 0
+        times = (*self.watch.times(self.last_rx), sends, self.asking.acks.deadline, due.healthy)
         return min([at for at in times if at], default=None)
 
     def tick(self, now: int) -> list[Effect]:
@@ -386,10 +364,10 @@ class Session:
                 effects.append(Send(self.source, data))
             else:
                 continue
-            self._pace.pinged(now)
-        if self._acks.deadline and now >= self._acks.deadline:
-            late = self._acks.late(now)
+            self.asking.pace.pinged(now)
+        if self.asking.acks.deadline and now >= self.asking.acks.deadline:
+            late = self.asking.acks.late(now)
             if late and max(late.values()) >= ASKS_MAX:
                 return self.hang_up(f"unacknowledged: {len(late)} subscriptions were asked for {ASKS_MAX} times", now)
-            effects += self._ask([self._wants[pair] for pair in late if pair in self._wants], now)
-        return effects + self._pump_out(now)
+            effects += self.asking.ask(self.asking.known(late), now)
+        return effects + self.asking.leave(now)

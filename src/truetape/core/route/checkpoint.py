@@ -17,8 +17,10 @@ from truetape.core.feed.due import SessionState
 from truetape.core.feed.health import StreamState
 from truetape.core.feed.hours import Hours, Table
 from truetape.core.feed.venue import Endpoint, Want
+from truetape.core.route import pair_state
 from truetape.core.route.link import Link, Vigil, VigilState
-from truetape.core.route.pair import Pair, PairState
+from truetape.core.route.pair import Pair
+from truetape.core.route.pair_state import PairState
 from truetape.core.route.pump import Pump
 from truetape.core.route.roster import KeptFeed
 from truetape.model.event import Market
@@ -94,7 +96,7 @@ def save(pump: Pump) -> bytes:
             digest.by_kind,
             pump.next_health,
             links,
-            [pair.save() for pair in pump.pairs],
+            [pair_state.save(pair) for pair in pump.pairs],
             {name: circuits.save() for name, circuits in pump.circuits.items()},
             [hours.table for hours in pump.judge.hours.values()],
             pump.orders.roster.save(),
@@ -130,7 +132,7 @@ def load(pump: Pump, state: bytes) -> None:
     for row in saved.pairs:
         pair = standing.get(row.sources) or pump.rollover.restore(*row.sources)
         if pair is not None:
-            pair.load(row)
+            pair_state.load(pair, row)
             standing[row.sources] = pair
     _order(
         pump,

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from msgspec import Struct
 
-from truetape.core.book.sync import BookSync, make
+from truetape.core.book.sync import BookSync
+from truetape.core.book.whole import make
 from truetape.core.feed.cadence import Pool, PoolState
 from truetape.core.feed.delay import Histogram
 from truetape.core.feed.desk import SnapshotDesk

@@ -5,7 +5,7 @@
     line B ─ decode ─┘
 
 Where the leader is lost and the other line stands, the streams go over to it before anybody hears of the loss. Next door: `pump.py` calls
-this; `standby.py` keeps the books that cannot be merged; `judge.py` judges what passes.
+this; `pair_state.py` is what a checkpoint keeps; `standby.py` keeps the books that cannot be merged; `judge.py` judges what passes.
 """
 
 from __future__ import annotations
@@ -13,10 +13,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from msgspec import Struct
-from msgspec.structs import replace
-
-from truetape.core.book import state as books
 from truetape.core.book.sync import BookSync
 from truetape.core.feed.health import Stream
 from truetape.core.feed.latest import Latest
@@ -29,22 +25,6 @@ from truetape.core.route.link import Handlers, Link
 from truetape.core.route.standby import Standbys
 from truetape.model.event import Bar, Book, Quote, Status, Ticker, Trade
 from truetape.model.reason import remedy
-
-
-class PairState(Struct, array_like=True):
-    """Two lines, for a checkpoint."""
-
-    sources: tuple[str, str]
-    successor: int  # -1: none, two lines for good
-    switched: int
-    floor: int
-    leader: int
-    alone: list[bool]
-    tally: list[Tally]
-    arbiters: list[tuple[str, str, Arbiter]]
-    warm: list[tuple[str, books.BookState]]
-    refused: list[list[tuple[str, str]]]
-    waiting: list[tuple[str, str]]
 
 
 class Pair:
@@ -62,7 +42,7 @@ class Pair:
         self.arbiters: dict[tuple[str, str], Arbiter] = {}
         self.standbys = Standbys(self)
         self.refused: list[dict[tuple[str, str], None]] = [{}, {}]
-        self._waiting: dict[tuple[str, str], None] = {}  # streams with messages that are ahead
+        self.waiting: dict[tuple[str, str], None] = {}  # streams with messages that are ahead
         self._judged = judge.handlers
         for number, link in enumerate(self.links):
             link.pair, link.line = self, number
@@ -189,9 +169,9 @@ class Pair:
 
     def _wait(self, channel: str, raw: str, merged: Sequenced) -> None:
         if merged.held:
-            self._waiting[channel, raw] = None
-        elif self._waiting:
-            self._waiting.pop((channel, raw), None)
+            self.waiting[channel, raw] = None
+        elif self.waiting:
+            self.waiting.pop((channel, raw), None)
 
     # -- what the lines say about themselves ----------------------------------------------------------------------------
 
@@ -242,7 +222,7 @@ class Pair:
         for arbiter in self.arbiters.values():
             (arbiter.line if isinstance(arbiter, Prints) else arbiter).opened(line)
         if link is not self.leader and not stands(self.leader):
-            self._move(link)
+            self.move(link)
             for arbiter in self.arbiters.values():
                 if isinstance(arbiter, Standby):
                     arbiter.primary = line
@@ -253,7 +233,7 @@ class Pair:
         covered = stands(other)
         self.alone[1 - line] = True
         if covered and link is self.leader:
-            self._move(other)
+            self.move(other)
         for key, arbiter in list(self.arbiters.items()):
             match arbiter:
                 case Prints():
@@ -292,7 +272,7 @@ class Pair:
                     self.arbiters[key] = Sequenced()
                 self.judge.tell(stream.enter("SYNCING", f"connection lost: {reason}", now))
 
-    def _move(self, to: Link) -> None:
+    def move(self, to: Link) -> None:
         """The streams go to this line."""
         was = self.leader
         to.streams, was.streams = was.streams, {}
@@ -307,7 +287,7 @@ class Pair:
             self._judged[event.__class__](self.leader, event, now)
 
     def _release(self, key: tuple[str, str], merged: Sequenced, now: int, *, late: bool = False) -> None:
-        self._waiting.pop(key, None)
+        self.waiting.pop(key, None)
         for event in merged.release(late=late):
             self._judged[event.__class__](self.leader, event, now)
 
@@ -316,14 +296,14 @@ class Pair:
     @property
     def deadline(self) -> int | None:
         """When `tick` is next due, ns."""
-        due = [self._merged(key).since + WAIT for key in self._waiting]
+        due = [self._merged(key).since + WAIT for key in self.waiting]
         idle = [link for link in self.links if link is not self.leader and stands(link)]
         due += [at for link in idle if (at := link.desk.deadline) is not None]
         return min(due, default=None)
 
     def tick(self, now: int) -> None:
         """Wait no longer for what a line does not bring, and ask for the standbys' snapshots."""
-        for key in list(self._waiting):
+        for key in list(self.waiting):
             if now >= self._merged(key).since + WAIT:
                 self._release(key, self._merged(key), now, late=True)
         for link in self.links:
@@ -336,46 +316,12 @@ class Pair:
         assert isinstance(found, Sequenced), "only what is numbered waits"
         return found
 
-    # -- for a checkpoint -----------------------------------------------------------------------------------------------
-
-    def save(self) -> PairState:
-        """All that later decisions depend on."""
-        arbiters = [(channel, raw, _saved(arbiter)) for (channel, raw), arbiter in self.arbiters.items()]
-        warm = self.standbys.save()
-        refused = [list(pairs) for pairs in self.refused]
-        sources = (self.links[0].source, self.links[1].source)
-        successor = self.successor.line if self.successor is not None else -1
-        return PairState(
-            sources, successor, self.switched, self.floor, self.leader.line, self.alone, self.tally, arbiters, warm, refused,
-            list(self._waiting),
-        )  # fmt: skip
-
-    def load(self, saved: PairState) -> None:
-        """Put a fresh pair back as it was saved; the links' streams are put back afterwards."""
-        to = self.links[saved.leader]
-        if to is not self.leader:
-            self._move(to)
-        self.alone, self.tally = saved.alone, saved.tally
-        self.successor = self.links[saved.successor] if saved.successor >= 0 else None
-        self.switched, self.floor = saved.switched, saved.floor
-        self.arbiters = {(channel, raw): arbiter for channel, raw, arbiter in saved.arbiters}
-        self.refused = [dict.fromkeys(pairs) for pairs in saved.refused]
-        self._waiting = dict.fromkeys(saved.waiting)
-        self.standbys.load(saved.warm)
-
     def forget(self, key: tuple[str, str]) -> None:
         """A subscription ended."""
         self.arbiters.pop(key, None)
-        self._waiting.pop(key, None)
+        self.waiting.pop(key, None)
         if key[0] == "book":
             self.standbys.warm.pop(key[1], None)
-
-
-def _saved(arbiter: Arbiter) -> Arbiter:
-    """Without what only the tally is made from."""
-    if isinstance(arbiter, Sequenced):
-        return replace(arbiter, recent=[])
-    return replace(arbiter, line=replace(arbiter.line, recent=[])) if isinstance(arbiter, Prints) else arbiter
 
 
 def stands(link: Link) -> bool:

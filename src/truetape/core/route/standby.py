@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from truetape.core.book import state as books
-from truetape.core.book.sync import BookSync, make
+from truetape.core.book.sync import BookSync
+from truetape.core.book.whole import make
 from truetape.core.feed.health import Stream
 from truetape.core.feed.latest import MUTE
 from truetape.core.feed.lines import Standby
