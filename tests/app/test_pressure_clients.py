@@ -136,7 +136,7 @@ async def test_near_the_budget_clients_give_way_in_the_declared_order_and_who_re
         await said(reader)
         await ask(reader, type="subscribe", id=1, symbols=["binance:*"], channels=["trade"])
         assert (await said(reader))["type"] == "subscribed"
-        before = {kind: holders.held(gateway)[kind] for kind in ("client_buffers", "history", "frames")}
+        before = {kind: holders.held(gateway)[kind] for kind in ("client_buffers", "frames")}
         guard.budget = round(rss_mb() * 1e6 / 0.94)
         guard.due = 0
         async with asyncio.timeout(WITHIN):
@@ -145,7 +145,7 @@ async def test_near_the_budget_clients_give_way_in_the_declared_order_and_who_re
         assert guard.state == "shedding"
         freed = {kind: size for kind, (_, size) in guard.freed.items()}
         assert freed["frames"] > 0
-        assert freed["history"] >= before["history"] / 2
+        assert guard.freed["history"][0] > 0, "its events are free only when the stalled gave them up too"
         assert freed["oldest"] > 0
         assert guard.freed["stalled"][0] == 4, "who takes nothing was hung up, and nobody else"
         assert freed["stalled"] >= before["client_buffers"] / 2

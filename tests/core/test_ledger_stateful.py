@@ -305,7 +305,7 @@ class Gateway(RuleBasedStateMachine):
         before = sum(box.dropped for box in boxes)
         events, size = shed.relieve(boxes, want, self.now, superseded=superseded)
         assert sum(box.dropped for box in boxes) - before >= events  # settling may drop for the bound, too
-        assert (events > 0) == (size > 0)
+        assert events > 0 or size == 0  # what this test remembers of the events is not free
 
     def read(self, consumer: Consumer, most: int) -> int:
         box = consumer.box

@@ -121,16 +121,26 @@ def test_of_an_event_in_several_boxes_each_holds_its_part() -> None:
     assert shed.weigh(boxes[1]) == 100 * (shed.EVENT // 3)
 
 
-def test_who_is_made_lighter_by_shared_events_frees_only_a_part_of_them() -> None:
-    first, second = Bench(drop_oldest), Bench(drop_oldest)
+def shared(*benches: Bench) -> None:
     for n in range(10):
         event = trade(n)
-        for bench in (first, second):
+        for bench in benches:
             bench.router.publish(bench.topic(), event)
-    del event
-    whole = 10 * shed.EVENT
-    assert shed.relieve([first.box], ALL, 0, superseded=False) == (10, whole // 2)
-    assert shed.relieve([second.box], ALL, 0, superseded=False) == (10, whole)
+
+
+def test_what_two_boxes_share_is_free_when_both_gave_it() -> None:
+    first, second = Bench(drop_oldest), Bench(drop_oldest)
+    shared(first, second)
+    assert shed.relieve([first.box], ALL, 0, superseded=False) == (10, 0)
+    assert shed.relieve([second.box], ALL, 0, superseded=False) == (10, 10 * shed.EVENT)
+
+
+def test_of_what_boxes_share_each_gives_the_oldest_and_no_more_than_is_wanted() -> None:
+    benches = [Bench(drop_oldest) for _ in range(3)]
+    shared(*benches)
+    boxes = [bench.box for bench in benches]
+    assert shed.relieve(boxes, 4 * shed.EVENT, 0, superseded=False) == (12, 4 * shed.EVENT)
+    assert [ids(bench.take()) for bench in benches] == [["Lagged", *range(4, 10)]] * 3
 
 
 def test_a_box_weighs_about_what_lies_in_it() -> None:

@@ -29,10 +29,14 @@ WORK_MAX = 20_000
 """Events that one order looks at in one box: some 20 ms."""
 
 
-def _alone() -> int:
-    """What `getrefcount` says of a thing that only one variable refers to: it differs by the version of CPython."""
-    thing = Lag(("", "", ""), "")
+def _references(thing: object) -> int:
+    """What `getrefcount` says within a function: of a thing that only the caller's variable has, that differs by the version of CPython."""
     return getrefcount(thing)
+
+
+def _alone() -> int:
+    thing = Lag(("", "", ""), "")
+    return _references(thing)
 
 
 ALONE = _alone()
@@ -41,6 +45,12 @@ ALONE = _alone()
 def weight(event: Item) -> int:
     """About the bytes of one event."""
     return EVENT + LEVEL * (len(event.bids) + len(event.asks)) if type(event) is Book else EVENT
+
+
+def free(event: Item, beside: int = 0) -> int:
+    """About the bytes that are free once the caller's variable lets go: none while another box, or whoever, has it; `beside` counts the
+    caller's own lists that it lies in."""
+    return weight(event) if getrefcount(event) <= ALONE + beside else 0
 
 
 def weigh(box: Mailbox, looked_at: int = LOOKED_AT) -> int:
@@ -61,7 +71,7 @@ def _parts(few: list[Item]) -> int:
     """About the bytes of these that are their box's own part; they lie in the box and in this list."""
     total = 0
     for item in few:
-        total += weight(item) // max(1, getrefcount(item) - ALONE - 1)
+        total += weight(item) // max(1, _references(item) - ALONE - 1)
     return total
 
 
@@ -72,8 +82,9 @@ def weigh_books(links: Iterable[Link]) -> int:
 
 
 def relieve(boxes: Sequence[Mailbox], want: int, now: int, *, superseded: bool) -> tuple[int, int]:
-    """Shed about `want` bytes, the heaviest boxes first (of equals the older); returns how many events and bytes went.
+    """Shed until about `want` bytes are free, the heaviest boxes first (of equals the older); returns how many events and bytes went.
 
+    What several boxes share is free when the last of them gave it, so each gives of its oldest no more than is wanted still.
     `superseded`: only states that a later one in the same box replaces.
     """
     events = freed = 0
@@ -107,10 +118,11 @@ def _thin(box: Mailbox, want: int) -> tuple[int, int]:
             last[box.key(cast("Market", item))] = item
     kept: list[Item] = []
     lost: dict[Key, int] = {}
-    freed = 0
+    given = freed = 0
     for item in window:
-        if freed < want and _is_state(box, item) and last[key := box.key(cast("Market", item))] is not item:
-            freed += weight(item) // max(1, getrefcount(item) - ALONE)  # it lies in the window still
+        if given < want and _is_state(box, item) and last[key := box.key(cast("Market", item))] is not item:
+            given += weight(item)
+            freed += free(item, beside=1)
             lost[key] = lost.get(key, 0) + 1
         else:
             kept.append(item)
@@ -129,14 +141,15 @@ def _cut(box: Mailbox, want: int) -> tuple[int, int]:
     store = _store(box)
     passed: list[Item] = []
     lost: dict[Key, int] = {}
-    freed = looked = 0
-    while store and freed < want and looked < WORK_MAX:
+    given = freed = looked = 0
+    while store and given < want and looked < WORK_MAX:
         looked += 1
         item = store.popleft()
         if type(item) is Lag or type(item) in OUTSIDE:
             passed.append(item)
             continue
-        freed += weight(item) // max(1, getrefcount(item) - ALONE + 1)
+        given += weight(item)
+        freed += free(item)
         key = box.key(item)
         lost[key] = lost.get(key, 0) + 1
     freed += _follow(box, lost)
@@ -163,7 +176,7 @@ def _follow(box: Mailbox, lost: dict[Key, int]) -> int:
         item = box.inbox.popleft()
         if type(item) is Book and (key := box.key(item)) in broken:
             lost[key] += 1
-            freed += weight(item) // max(1, getrefcount(item) - ALONE + 1)
+            freed += free(item)
         else:
             box.inbox.append(item)
     return freed

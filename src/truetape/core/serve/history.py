@@ -13,7 +13,7 @@ from itertools import islice
 from truetape.core.route.mailbox import Key, Mailbox
 from truetape.core.route.modes import drop_oldest
 from truetape.core.route.router import Router, Topic
-from truetape.core.route.shed import weigh
+from truetape.core.route.shed import free, weigh
 from truetape.model.event import Gap, Market, Status
 
 NEVER = 1 << 62
@@ -84,13 +84,14 @@ class Tap(Mailbox):
 
     def halve(self) -> tuple[int, int]:
         """Forget the older half; who left before it cannot go on from here any more. Returns how many events and bytes went."""
-        before, count = self.bytes, -(-len(self.inbox) // 2)
+        count, freed = -(-len(self.inbox) // 2), 0
         for _ in range(count):
-            self.inbox.popleft()
+            event = self.inbox.popleft()
+            freed += free(event)
         first = self.topic.published - len(self.inbox)
         while self.notices and self.notices[0][0] < first:
             self.notices.popleft()
-        return count, before - self.bytes
+        return count, freed
 
 
 class Histories:
