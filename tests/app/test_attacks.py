@@ -232,7 +232,7 @@ async def test_names_that_would_be_paths_or_headers_are_only_names() -> None:
             await ask(client, type="subscribe", id=1, symbols=["*"], channels=[name])
             assert (await said(client))["type"] == "error", name
         assert gateway.service is not None
-        assert gateway.service.subscriptions == 1, "only the other client's"
+        assert gateway.service.desk.subscriptions == 1, "only the other client's"
 
 
 PLAIN: dict[str, tuple[bytes, tuple[bytes, ...]]] = {

@@ -1,6 +1,6 @@
 """Who was cut off may come back: what only it wanted of the venues is kept for a while, so that nothing is missing when it resumes.
 
-Next door: `serve.py` tells who left and looks on its beat; `wants.py` has the registry.
+Next door: `desk.py` tells who left and looks on its beat; `wants.py` has the registry.
 """
 
 from __future__ import annotations

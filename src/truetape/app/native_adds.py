@@ -243,11 +243,11 @@ class Adds:
         now = clock()
         for pair in pairs:
             asked = visit.held.pop(pair)
-            self._count(asked, -1, now + service.linger.ns if linger else 0)
+            self._count(asked, -1, now + service.desk.linger.ns if linger else 0)
             if service.draining:
                 continue
             if linger:
-                service.linger.left(service.gateway.wants, [asked], now)
+                service.desk.linger.left(service.gateway.wants, [asked], now)
             service.gateway.wants.release(visit, [asked])
 
     def left(self, visit: NativeVisit) -> None:
@@ -265,8 +265,8 @@ class Adds:
             return
         if not self._room(_key(found), now):
             return
-        self._count(found, 0, now + service.linger.ns)
-        service.linger.left(service.gateway.wants, [found], now)
+        self._count(found, 0, now + service.desk.linger.ns)
+        service.desk.linger.left(service.gateway.wants, [found], now)
         self.speaker.list_symbols(now)
 
     def close(self) -> None:

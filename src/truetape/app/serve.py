@@ -1,9 +1,9 @@
-"""The downstream service, wired: who is admitted, what is subscribed, what plain GETs answer, and how it drains.
+"""The downstream service, wired: who is admitted, what plain GETs answer, and how it drains.
 
-    io.serve.gateway (sockets) ─► Visit (one client) ─► core.serve.Peer ─► Service.subscribe ─► Router, Wants
+    io.serve.gateway (sockets) ─► Visit (one client) ─► core.serve.Peer ─► Desk.subscribe ─► Router, Wants
                                          └── io.serve.Hall gives turns ◄── the driver's wakers
 
-Next door: `live.py` runs the gateway; `core.serve` decides.
+Next door: `live.py` runs the gateway; `desk.py` has the clients' subscriptions; `core.serve` decides.
 """
 
 from __future__ import annotations
@@ -18,23 +18,19 @@ from urllib.parse import parse_qsl
 import truetape
 from truetape.app.config import ConfigError
 from truetape.app.config_serve import ServeConfig
+from truetape.app.desk import Desk
 from truetape.app.exposure import LOOPBACK, certificate, refuse_exposure
 from truetape.app.keyring import bearer, keyring, unfounded
-from truetape.app.linger import Linger
 from truetape.app.native import PREFIX, Natives
 from truetape.app.native_visit import NativeVisit
 from truetape.app.pages import OPERATORS, TEXT, Pages
 from truetape.app.secrets import redact
 from truetape.app.visit import Visit
-from truetape.app.wants import Asked
-from truetape.core.route.mailbox import Key
-from truetape.core.serve.box import ClientBox, mode_of
-from truetape.core.serve.claims import EVERYONE, Claims, allows
+from truetape.core.serve.claims import EVERYONE, Claims
 from truetape.core.serve.frames import Frames
 from truetape.core.serve.history import Histories
 from truetape.core.serve.meter import Bucket, Crowd
 from truetape.core.serve.peer import Peer, Refused, Rules
-from truetape.core.serve.reader import key_of
 from truetape.io.clock import now as clock
 from truetape.io.serve.client import Client, Pipe
 from truetape.io.serve.door import Doors, room
@@ -42,7 +38,7 @@ from truetape.io.serve.gateway import Answer, Request, listen
 from truetape.io.serve.hall import Hall
 from truetape.io.serve.sidecar import Sidecar
 from truetape.io.serve.tokens import Keyring, Revoked
-from truetape.model.wire import JSON, MSGPACK, Subscribe
+from truetape.model.wire import JSON, MSGPACK
 
 if TYPE_CHECKING:
     from truetape.app.live import Gateway
@@ -82,9 +78,7 @@ class Service:
         self._tokens = Crowd(limits.connections_per_token)
         self._handshakes: dict[str, Bucket] = {}
         self.doors = Doors(limits.connections_per_address)
-        self._asked: dict[ClientBox, list[Asked]] = {}
-        self.linger = Linger(how.linger_s)
-        self._by_peer: dict[Peer, Client] = {}
+        self.desk = Desk(self, how.linger_s)
         self._numbers = 0
         self._swept = 0
         self._looked = 0
@@ -199,9 +193,7 @@ class Service:
                         client.say(client.peer.end("revoked", f"the token of {claims.name} was revoked", now))
         if now - self._swept >= SWEEP_EVERY:
             self._swept = now
-            used: dict[Key, None] = {key: None for box in self._asked for key in box.topics}
-            self.histories.sweep(now, used)
-            self.linger.sweep(self.gateway.wants, now)
+            self.desk.sweep(now)
             self._handshakes.clear()
 
     # -- admission (see io.serve.gateway.Host) --------------------------------------------------------------------------
@@ -276,7 +268,7 @@ class Service:
         """A client stands at the door; None where it was sent away."""
         now = clock()
         limits = self.how.limits
-        peer = Peer(self, self.rules, "json" if visit.subprotocol == JSON else "msgpack", now, visit.claims)
+        peer = Peer(self.desk, self.rules, "json" if visit.subprotocol == JSON else "msgpack", now, visit.claims)
         self._numbers += 1
         client = Client(
             self._numbers,
@@ -293,38 +285,36 @@ class Service:
         if address != "unix" and (not bucket.take(now) or not self._addresses.enter(address)):
             client.say(peer.end("policy", f"too many connections from {address}", now))
             return None
-        if visit.claims not in (None, EVERYONE) and not self._seated(client, visit.claims):
+        if visit.claims not in (None, EVERYONE) and not self.seated(client, visit.claims):
             self._addresses.leave(address)
             client.say(peer.end("policy", f"too many connections of {visit.claims.name}", now))
             return None
         self.hall.clients[client] = None
         self._empty.clear()
-        self._by_peer[peer] = client
+        self.desk.clients[peer] = client
         client.say(peer.hello(now))
         return client
 
     def left(self, client: Client) -> None:
         """It is gone."""
         self.hall.clients.pop(client, None)
-        del self._by_peer[client.peer]
         self._addresses.leave(client.address)
         if client.seat:
             self._tokens.leave(client.seat)
         client.peer.gone()
+        del self.desk.clients[client.peer]
         ended = client.peer.ended
         self.gateway.departed.client_left(ended.reason if ended else "gone", client.bytes_out, client.messages_out)
         if not self.hall.clients:
             self._empty.set()
 
-    def _seated(self, client: Client, claims: Claims) -> bool:
+    def seated(self, client: Client, claims: Claims) -> bool:
         """Count it as a connection of this token's name, once; False where there are too many."""
         if not client.seat:
             if not self._tokens.enter(claims.name):
                 return False
             client.seat = claims.name
         return True
-
-    # -- what a peer needs (see core.serve.peer.Desk) -------------------------------------------------------------------
 
     def claims(self, token: str, now: int) -> Claims:
         """What a token grants. Raises Refused."""
@@ -334,61 +324,3 @@ class Service:
         if claims.id in self.revoked.ids:
             raise Refused("revoked", f"the token of {claims.name} was revoked")
         return claims
-
-    def admit(self, peer: Peer, token: str, now: int) -> Claims:
-        """What a token grants this client, which from now on counts as one of its connections. Raises Refused."""
-        claims = self.claims(token, now)
-        if not self._seated(self._by_peer[peer], claims):
-            raise Refused("policy", f"too many connections of {claims.name}")
-        return claims
-
-    def subscribe(self, peer: Peer, asked: Subscribe, now: int) -> ClientBox:
-        """A box that is filled from now on. Raises Refused."""
-        gateway = self.gateway
-        try:
-            found = gateway.wants.find(asked.symbols, asked.channels)
-        except ConfigError as error:
-            raise Refused("unknown", str(error)) from None
-        claims = peer.claims
-        assert claims is not None, "a peer without claims is never asked"
-        for one in found:
-            if not allows(claims.allow, one.pattern):
-                kind, venue, symbol = one.pattern
-                raise Refused("forbidden", f"the token of {claims.name} does not allow {venue}:{symbol}/{kind}")
-        client = self._by_peer[peer]
-        name = f"{claims.name}#{client.number}/{asked.id}"
-        box = ClientBox(name, mode_of(asked), asked.bound, asked.depth, self.histories, self.frames.cuts)
-        if (resume := asked.resume) is not None:
-            box.beginning = resume.epoch == self.rules.epoch
-            box.resume = {key_of(topic): at if box.beginning else -1 for topic, at in resume.offsets.items()}
-            box.whole = dict.fromkeys(map(key_of, resume.whole))
-        try:
-            gateway.pump.router.subscribe(box, [one.pattern for one in found])
-        except ValueError as error:
-            raise Refused("bad_request", str(error)) from None
-        if box.mode.name in ("drop_oldest", "drop_newest", "disconnect") and not resume:
-            patterns = tuple(one.pattern for one in found)
-            wire = client.address == "unix"
-            box.signature = self.frames.signature(
-                wire, peer.encoding, asked.id, asked.mode, asked.bound, asked.depth, patterns
-            )
-        self._asked[box] = found
-        gateway.boxes[box] = found
-        gateway.driver.wakers[box] = self.hall.waker(client, box, asked.id)
-        gateway.wants.hold(box, found)
-        gateway.wants.tell(box, found, now)
-        self.hall.ready(client)
-        return box
-
-    @property
-    def subscriptions(self) -> int:
-        """How many there are, of all clients of our own protocol."""
-        return len(self._asked)
-
-    def unsubscribe(self, peer: Peer, box: ClientBox, reason: str) -> None:
-        """End it."""
-        found = self._asked.pop(box, None)
-        if found is not None:
-            if reason != "unsubscribed" and not self.draining:
-                self.linger.left(self.gateway.wants, found, clock())
-            self.gateway.release(box, reason)

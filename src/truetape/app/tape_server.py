@@ -228,7 +228,7 @@ class TapeServer:
         }  # fmt: skip
 
     def _wanted(self) -> bool:
-        return bool(self.service.subscriptions) or any(
+        return bool(self.service.desk.subscriptions) or any(
             bot.told for speaker in self.service.natives.speakers.values() for bot in speaker.room.bots.values()
         )
 
