@@ -64,6 +64,14 @@ class Child:
 
         until(known, f"100 messages of the book {name}")
 
+    def reload(self, text: str) -> None:
+        """Another configuration, put in place in one step."""
+        assert self.process is not None
+        other = self.path.with_suffix(".next")
+        other.write_text(text)
+        other.rename(self.path)
+        self.process.send_signal(signal.SIGHUP)
+
     def end(self, how: signal.Signals = signal.SIGTERM) -> None:
         if self.process is not None:
             self.process.send_signal(how)

@@ -5,6 +5,7 @@ Everything here is synchronous: playwright's own loop and pytest's would be in e
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -209,6 +210,32 @@ def test_a_mute_symbol_is_shown_stale_with_its_reason(stage: Stage, child: Child
     visitor.page.keyboard.press("Enter")
     visitor.live()
     assert visitor.text("book-name") == other
+
+
+def test_feeds_that_come_and_go_by_a_reload_are_shown_and_shown_no_more(child: Child, visitor: Visitor) -> None:
+    text = child.path.read_text()
+    with Stage("binance", symbols=2) as other:
+        visitor.visit(child.origin)
+        visitor.live()
+        before = visitor.pixels("grid")
+        table = "[[feeds]]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in other.feed().items())
+        there = "() => [...document.querySelectorAll('#symbols option')].filter((row) => row.value.startsWith('binance:')).length"
+        child.reload(text + table)
+        visitor.wait(f"() => ({there})() === 2")
+        visitor.wait("() => /LIVE\\s*10/.test(document.getElementById('counts').innerText)")
+        assert visitor.pixels("grid") != before
+        visitor.page.fill("#symbol", other.ids[0])
+        visitor.page.keyboard.press("Enter")
+        visitor.live()
+        child.reload(text)
+        visitor.wait(f"() => ({there})() === 0")
+        visitor.wait("() => document.getElementById('book-state').dataset.state === 'CLOSED'")
+        assert "removed from the configuration" in visitor.text("events")
+        assert "CLOSED" not in visitor.text("counts"), "what is gone is not counted"
+        child.reload(text + table)
+        visitor.live()
+        assert visitor.text("book-name") == other.ids[0]
+    assert visitor.complaints == []
 
 
 def test_it_survives_the_death_of_the_gateway(child: Child, visitor: Visitor) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,10 +17,11 @@ from websockets.asyncio.client import ClientConnection, connect
 
 import truetape
 from tests.app.conftest import last_json, run
-from tests.app.test_drain import free_port
+from tests.app.test_drain import free_port, running
 from tests.app.test_reload import WITHIN, reconnects, until
 from truetape.app.live import Gateway
 from truetape.app.sim import Options, Simulator
+from truetape.io.serve.control import ask
 from truetape.io.store import reader
 from truetape.model.event import Gap, Status
 
@@ -393,3 +396,45 @@ async def test_a_feed_that_is_re_broadcast_does_not_go(tmp_path: Path) -> None:
         file.write()
         assert "serve.native: expected venues that a feed carries (binance)" in (await gateway.reload())["error"]
         assert books(gateway)
+
+
+async def test_signals_in_a_process_ten_in_a_row_and_during_a_drain(tmp_path: Path) -> None:
+    async with (
+        Simulator(Options(venue="kraken", symbols=2, rate=50)) as kraken,
+        Simulator(Options(venue="binance", symbols=2, rate=50)) as binance,
+    ):
+        file = File(tmp_path / "unused.toml")
+        file.feed(kraken)
+        file.feed(binance)
+        tables = {name: "[[feeds]]\n" + "\n".join(lines) + "\n" for name, lines in file.feeds.items()}
+        with running(tmp_path, tables["kraken"]) as gateway:
+            await gateway.until("/readyz", 200)
+            path, socket = tmp_path / "gateway.toml", tmp_path / "run" / "truetape.sock"
+            text = path.read_text()
+
+            def put(extra: str) -> None:
+                (tmp_path / "next.toml").write_text(text.replace(tables["kraken"], tables["kraken"] + extra))
+                (tmp_path / "next.toml").rename(path)
+
+            def names() -> list[str]:
+                return [row["name"] for row in ask(socket, {"do": "status"})["connections"]]
+
+            for number in range(10):
+                put(tables["binance"] if number % 2 else "")
+                os.kill(gateway.pid, signal.SIGHUP)
+            await until(lambda: names() == ["kraken-1", "binance-1"])
+            await gateway.until("/readyz", 200)
+            done = await asyncio.to_thread(run, "reload", cwd=tmp_path)
+            assert (done.returncode, done.stderr.strip()) == (0, "nothing had changed")
+            put("")
+            os.kill(gateway.pid, signal.SIGTERM)
+            os.kill(gateway.pid, signal.SIGHUP)
+            assert await asyncio.to_thread(gateway.process.wait, WITHIN) == 0
+        said = [json.loads(line) for line in (tmp_path / "stderr").read_text().splitlines() if line.startswith("{")]
+        assert not [
+            row
+            for row in said
+            if row["event"] in ("bug", "reload refused") and "the gateway ends" not in row.get("reason", "")
+        ]
+        stopped = next(row for row in said if row["event"] == "stopped")
+        assert replayed(tmp_path / "tape")["digest"] == stopped["digest"]
