@@ -31,6 +31,7 @@ async def receive(url: str, frames: int, names: list[str], delay: bool, levels: 
             "url": url.replace("api_key=bench", "api_key={secret}"),  # keys are references, in a bench too
             "secret": "env:BENCH_KEY",
             "backoff_first_s": 60.0,
+            "backoff_max_s": 60.0,
             "symbols_per_connection": 5000,
         }
         async with truetape.open({"feeds": [feed], "journal": {"dir": folder}}) as gateway:
