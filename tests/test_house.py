@@ -156,3 +156,22 @@ def test_the_demo_takes_its_seconds_from_the_command_line_only(
     run = {"PATH": "/usr/bin:/bin", **environment}
     said = subprocess.run(make, cwd=ROOT, env=run, capture_output=True, text=True, check=True).stdout
     assert said.splitlines()[-1].rstrip().endswith(f"-m truetape {expected}")
+
+
+def test_a_gateway_without_tokens_sinks_or_traces_does_not_carry_their_libraries() -> None:
+    heavy = (
+        "cryptography",
+        "jwt",
+        "aiohttp",
+        "structlog",
+        "nats",
+        "redis",
+        "opentelemetry",
+        "pyarrow",
+        "pandas",
+        "polars",
+    )
+    code = f"import sys, truetape.app.live; print([name for name in {heavy} if name in sys.modules])"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    run = [sys.executable, "-c", code]
+    assert subprocess.run(run, capture_output=True, text=True, check=True, env=environment).stdout == "[]\n"

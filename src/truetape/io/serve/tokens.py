@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-import jwt
 from msgspec import Struct
 
 from truetape.core.serve.claims import ROLES, BadPattern, Claims, Role, parse
@@ -40,6 +39,9 @@ class Keyring:
     """The keys, by their ids; the first that can sign issues new tokens."""
 
     def __init__(self, keys: Sequence[Key]) -> None:
+        import jwt  # with its cryptography 10 MB, which a gateway without tokens need not have
+
+        self._jwt = jwt
         self._keys = {key.id: key for key in keys}
         self._texts: dict[str, Any] = {}
         for key in keys:
@@ -73,10 +75,11 @@ class Keyring:
         body = {
             "iss": ISSUER, "sub": name, "role": role, "allow": list(allow), "iat": now // SECOND, "exp": expires // SECOND, "jti": number,
         }  # fmt: skip
-        return jwt.encode(body, sign(), algorithm=key.algorithm, headers={"kid": key.id}), number
+        return self._jwt.encode(body, sign(), algorithm=key.algorithm, headers={"kid": key.id}), number
 
     def claims(self, token: str, now: int) -> Claims:
         """What a token grants, its signature and times checked. Raises Refused: bad_token, expired."""
+        jwt = self._jwt
         try:
             head = jwt.get_unverified_header(token)
             key = self._keys.get(head.get("kid", ""))
