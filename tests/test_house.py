@@ -1,7 +1,9 @@
 """What the house says of itself is so: no machine's address in a file, locks that fit together, a reason for every dependency."""
 
+import os
 import re
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
