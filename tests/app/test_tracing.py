@@ -8,6 +8,7 @@ import json
 import re
 import subprocess
 import sys
+import threading
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from truetape.app.metrics import exposition
 from truetape.app.sim import Options, Simulator
 from truetape.app.stage import Stage
 from truetape.io.obs.trace import BATCH, WAITING_MAX
+from truetape.io.store.journal import JournalError
 
 STEPS = {"dial", "tcp", "handshake", "subscribed", "first data", "ready"}
 
@@ -349,7 +351,59 @@ async def test_a_reload_does_not_change_where_spans_go(tmp_path: Path) -> None:
         path.write_text(f"[[feeds]]\n{rows}")
         async with truetape.open(path) as gateway:
             path.write_text(f"[[feeds]]\n{rows}[trace]\n")
-            assert "trace: cannot be changed while running" in gateway.answer({"do": "reload"})["error"]
+            assert "trace: cannot be changed while running" in (await gateway.reload())["error"]
+
+
+async def test_a_start_that_fails_leaves_no_thread_behind(tmp_path: Path) -> None:
+    def ours() -> set[threading.Thread]:
+        return {thread for thread in threading.enumerate() if "Otel" in thread.name or "trace" in thread.name}
+
+    before = ours()
+    (tmp_path / "tape").write_text("no folder")
+    with Collector() as collector:
+        config = {
+            "feeds": [{"venue": "kraken", "symbols": ["BTC-USD"], "url": "ws://127.0.0.1:1"}],
+            "trace": {"endpoint": collector.url},
+        }
+        with pytest.raises(JournalError):
+            async with truetape.open(config | {"journal": {"dir": str(tmp_path / "tape")}}):
+                pass
+        await collector.until(lambda: ours() <= before, "the threads ended")
+
+
+async def test_a_feed_that_is_removed_on_its_way_up_ends_its_span(tmp_path: Path) -> None:
+    """The second venue takes the socket and never answers the handshake."""
+
+    async def mute(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    server = await asyncio.start_server(mute, "127.0.0.1", 0)
+    with Collector() as collector:
+        async with server, Stage("kraken") as sim:
+            table = {
+                "name": "mute",
+                "label": "mute",
+                "venue": "kraken",
+                "symbols": sim.symbols,
+                "url": f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}",
+            }
+            first, second = (
+                "[[feeds]]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in row.items())
+                for row in (sim.feed(), table)
+            )
+            path = tmp_path / "gateway.toml"
+            trace = f'[trace]\nendpoint = "{collector.url}"\n'
+            path.write_text(first + second + trace)
+            async with truetape.open(path) as gateway:
+                await collector.until(lambda: collector.named("connect", outcome="ready"), "the first feed")
+                path.write_text(first + trace)
+                assert (await gateway.reload())["ok"]
+                await collector.until(lambda: collector.named("connect", outcome="stopped"), "the second feed's end")
+                assert gateway.tracing is not None
+                assert gateway.tracing._timer is None, "nothing is looked for any more"
+        (span,) = collector.named("connect", outcome="stopped")
+        assert about(span)["truetape.connection"] == "mute-1"
+        assert events(span) == ["dial", "tcp"]
 
 
 async def test_without_the_table_nothing_of_it_is_there() -> None:

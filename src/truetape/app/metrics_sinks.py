@@ -41,8 +41,8 @@ DEFINITIONS: tuple[Definition, ...] = (
 
 def sinks(gateway: Gateway) -> Iterator[Sample]:
     """Of each, now."""
-    for sink, kind in gateway.sinks.kinds():
-        name, counts, box = redact(sink.name), sink.counts, sink.box
+    for sink, row in gateway.sinks.rows():
+        name, kind, counts, box = redact(sink.name), row.kind, sink.counts, sink.box
         for state in STATES:
             yield Sample("truetape_sink_state", (name, kind, state), state == sink.state)
         lost = (box.conflated, box.dropped, box.expired + counts.expired, counts.refused, counts.abandoned)

@@ -44,7 +44,7 @@ class Sinks:
     @property
     def sinks(self) -> list[Sink]:
         """In the configuration's order."""
-        return [self._by_name[name][0] for name in map(_name, self._rows) if name in self._by_name]
+        return [sink for sink, _ in self.rows()]
 
     def start(self, group: asyncio.TaskGroup) -> None:
         """Subscribe and begin. A server that is away is no mistake; what cannot be is a ConfigError."""
@@ -145,9 +145,9 @@ class Sinks:
             for task in late:
                 task.cancel()
 
-    def kinds(self) -> list[tuple[Sink, str]]:
-        """Each with what it speaks."""
-        return [(sink, row.kind) for sink, row in zip(self.sinks, self._rows, strict=False)]
+    def rows(self) -> list[tuple[Sink, SinkConfig]]:
+        """Each with its table. One that could not be begun is not among them."""
+        return [(self._by_name[name][0], row) for row in self._rows if (name := _name(row)) in self._by_name]
 
     def report(self) -> list[dict[str, Any]]:
         """For the status: each with what its server took, and the ledger of its box."""
@@ -160,7 +160,7 @@ class Sinks:
                 "ledger": msgspec.to_builtins(sink.box.ledger()),
                 "balanced": sink.box.ledger().balanced,
             }
-            for sink, row in zip(self.sinks, self._rows, strict=False)
+            for sink, row in self.rows()
         ]
 
 

@@ -140,7 +140,9 @@ class Tracing:
         self.tracer.close(told)
 
     async def sent(self) -> None:
-        """Until the last spans are with the collector, or `CLOSE_S` after `end`."""
+        """Until the last spans are with the collector, or `CLOSE_S` after `end`, which a start that failed did not come to."""
+        if not self._closed:
+            self.end()
         with suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, (self._until - clock()) / SECOND)):
                 await self._sent.wait()
@@ -284,7 +286,9 @@ class Tracing:
         try:
             for source, rise in list(self._rises.items()):
                 link = links.get(source)
-                if rise.opened and link is not None and link.session is not None:
+                if link is None or link.session is None:  # its feed was removed
+                    _end(self._rises.pop(source).span, "stopped", now)
+                elif rise.opened:
                     self._examine(rise, link, link.session, now)
             for source in list(self._outages):
                 session = links[source].session if source in links else None
