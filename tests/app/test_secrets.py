@@ -360,6 +360,17 @@ def test_redaction_knows_every_spelling_and_the_longest_first(monkeypatch: pytes
         secrets.Secret(f"env:{name}").reveal()
     for text in ("abc-CANARY-and-more", KEY, quote(KEY), quote(KEY, safe=""), quote_plus(KEY), json.dumps(KEY)[1:-1]):
         assert secrets.redact(f"<{text}>") == "<***>"
+    shown: Any = KEY
+    for _ in range(4):
+        shown = [shown, KEY.encode(), ascii(KEY)]
+        assert MARK not in secrets.redact(repr(shown)), "as tracebacks with locals show it"
+        shown = repr(shown)
+
+
+def test_what_looks_like_a_token_is_redacted_though_it_was_never_a_secret_of_ours() -> None:
+    token = "eyJhbGciOiJIUzI1NiIsImtpZCI6ImsifQ.eyJzdWIiOiJib2IifQ.c2ln-bmF0_dXJl"
+    assert secrets.redact(f"Bearer {token}, and eyJ alone") == "Bearer ***, and eyJ alone"
+    assert secrets.redact(f"{token[:-20]} cut") == "*** cut"
 
 
 def test_a_log_filter_takes_secrets_out_of_messages_and_tracebacks(monkeypatch: pytest.MonkeyPatch) -> None:

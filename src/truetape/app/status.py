@@ -45,7 +45,7 @@ def status(gateway: Gateway, *, subscriptions: bool = True) -> dict[str, Any]:
         ],
         "sinks": gateway.sinks.report(),
         "trace": gateway.tracing.report() if gateway.tracing is not None else None,
-        "journal": msgspec.to_builtins(gateway.journal.status()) if gateway.journal is not None else None,
+        "journal": _journal(gateway),
         **gateway.pulse.report(),
         "markets": gateway.hours.report(),
         "refused_commands": gateway.pump.refused,
@@ -54,6 +54,14 @@ def status(gateway: Gateway, *, subscriptions: bool = True) -> dict[str, Any]:
         "clock": _clock(),
         "stages": _stages(gateway.driver.stages if entered else Stages()),
     }
+
+
+def _journal(gateway: Gateway) -> dict[str, Any] | None:
+    """What a disk's errors say is not ours."""
+    if gateway.journal is None:
+        return None
+    row: dict[str, Any] = msgspec.to_builtins(gateway.journal.status())
+    return {name: redact(value) if isinstance(value, str) else value for name, value in row.items()}
 
 
 def _streams(link: Any, now: int) -> list[dict[str, Any]]:

@@ -96,8 +96,9 @@ class Later(BaseException):
 class _Door(WSProtocol):  # type: ignore[misc]  # its stub leaves it out
     """picows' protocol, its beginning and end told to the doors."""
 
+    __slots__ = ("__weakref__", "doors", "later", "stands")
     doors: Doors
-    later: Later | None = None
+    later: Later | None
 
     def buffer_updated(self, nbytes: int) -> None:
         try:
@@ -138,7 +139,7 @@ async def serve(
             None, None, False, visitor, ear, True, HANDSHAKE_S, False, 20, 20, WSAutoPingStrategy.PING_WHEN_IDLE, False, frame_max, None,
             READ_BYTES,
         )  # fmt: skip
-        door.doors = doors
+        door.doors, door.later = doors, None
         ear.of(door)
         return door
 

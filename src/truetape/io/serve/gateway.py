@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -35,6 +36,7 @@ from truetape.core.serve.rfc6455 import (
     control,
     head,
 )
+from truetape.io.obs import log
 from truetape.io.serve.client import Pipe
 from truetape.io.serve.door import Doors, Later, serve
 
@@ -44,6 +46,7 @@ PONG_BYTES = 64 * 1024
 CLOSE_S = 2.0
 """How long a client has to answer a close frame."""
 NO_HEADERS: Any = MappingProxyType({})
+INTERNAL = (1011, "a mistake of the gateway's, which its log tells")
 TARGET_MAX = 8192
 """Bytes of a request's target."""
 AFTER_CLOSE_MAX = 2000
@@ -64,6 +67,11 @@ class Answer(Struct, frozen=True):
     status: int
     body: bytes = b""
     headers: Mapping[str, str] = {}
+
+
+MISTAKE = Answer(
+    500, b"a mistake of the gateway's, which its log tells\n", {"Content-Type": "text/plain; charset=utf-8"}
+)
 
 
 class Session(Protocol):
@@ -141,7 +149,11 @@ class Guest(WSListener):
         self.write = transport.underlying_transport.write
         self.waiting = transport.underlying_transport.get_write_buffer_size
         peer = transport.underlying_transport.get_extra_info("peername") or ("?",)
-        self._session.opened(self, str(peer[0]))
+        try:
+            self._session.opened(self, str(peer[0]))
+        except Exception as error:  # noqa: BLE001  as below
+            _bug("a client's beginning", error)
+            self.close(*INTERNAL)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         """One frame, perhaps a part of a message."""
@@ -167,6 +179,9 @@ class Guest(WSListener):
             self.close(breach.code, str(breach))
             if opcode == CLOSE:
                 transport.disconnect()  # its close came already, however wrong
+        except Exception as error:  # noqa: BLE001  picows would swallow it and leave the client in a state that nobody knows
+            _bug("a client's message", error)
+            self.close(*INTERNAL)
 
     def _control(self, opcode: int, payload: bytes) -> None:
         assert self._transport is not None, "frames come from a transport"
@@ -187,7 +202,10 @@ class Guest(WSListener):
         """The socket is gone."""
         self._transport = None
         self.write, self.waiting = _nowhere, _nothing
-        self._session.gone()
+        try:
+            self._session.gone()
+        except Exception as error:  # noqa: BLE001  as above
+            _bug("a client's end", error)
 
     def resume_writing(self) -> None:
         """The transport's buffer is low again."""
@@ -248,6 +266,13 @@ async def listen(
     """Serve; port 0 takes a free one. Raises OSError."""
 
     def visitor(asked: WSUpgradeRequest) -> WSUpgradeResponseWithListener:
+        try:
+            return admitted(asked)
+        except Exception as error:  # noqa: BLE001  picows would send the error's text to a stranger
+            _bug("handshake", error)
+            return _plain(MISTAKE)
+
+    def admitted(asked: WSUpgradeRequest) -> WSUpgradeResponseWithListener:
         if len(asked.path) > TARGET_MAX:
             return _plain(Answer(414, f"expected a target of at most {TARGET_MAX} bytes\n".encode()))
         target = asked.path.decode("utf-8", "replace")
@@ -268,6 +293,13 @@ async def listen(
         return WSUpgradeResponseWithListener(response, Guest(found, doors))
 
     return await serve(visitor, doors, address, port, tls, frame_max=frame_max)
+
+
+def _bug(where: str, error: Exception) -> None:
+    """One client's trouble and nobody else's. The error's own words may be the client's, and a secret: its kind and its place will do."""
+    frames = traceback.extract_tb(error.__traceback__)
+    at = f"{frames[-1].filename}:{frames[-1].lineno} in {frames[-1].name}" if frames else ""
+    log.warning("bug", message=f"in {where}", error=type(error).__name__, at=at)
 
 
 def _plain(answer: Answer) -> WSUpgradeResponseWithListener:
