@@ -22,7 +22,7 @@ from truetape.core.feed.health import Stream
 from truetape.core.feed.pace import Pace
 from truetape.core.feed.session import Session
 from truetape.core.feed.watch import Watch
-from truetape.core.route import mailbox, modes
+from truetape.core.route import mailbox, modes, shed
 from truetape.core.route.digest import Digest
 from truetape.core.route.judge import Judge
 from truetape.core.route.mailbox import Lag, Mailbox
@@ -167,6 +167,15 @@ _conflate_settle, _fifo_shed = Conflate.settle, Fifo._shed
 _due, _failed, _arrived, _apply = SnapshotDesk.due, SnapshotDesk.failed, Driver.arrived, OrderBook.apply
 
 
+def _gives_nothing(_box: Mailbox, _want: int) -> tuple[int, int]:
+    return 0, 0
+
+
+def _untold(box: Mailbox, lost: dict[Any, int]) -> None:
+    """What was shed is counted, and nobody is told."""
+    box.dropped += sum(lost.values())
+
+
 def _no_truncate(self: OrderBook, depth: int) -> None:
     """Levels that the venue let fall stay."""
 
@@ -188,6 +197,8 @@ MUTANTS: dict[str, list[Edit]] = {
     "a loss is not announced": [(Fifo, "_give", _no_lagged)],
     "conflation loses the last value": [(Conflate, "settle", _last_is_lost)],
     "a queue grows beyond its bound": [(Fifo, "_shed", _overfull)],
+    "memory is short, and nothing gives way": [(shed, "_cut", _gives_nothing), (shed, "_thin", _gives_nothing)],
+    "what was shed is not told": [(shed, "_mark", _untold)],
     "a snapshot is asked for twice": [(SnapshotDesk, "due", _asks_twice)],
     "a fetch does not wait as it was told": [(SnapshotDesk, "failed", _ignores_retry_after)],
     "bytes of the old connection are judged": [(Driver, "arrived", _late_bytes), (Wire, "hang_up", _hangs_on)],

@@ -1,4 +1,4 @@
-"""Makes things go wrong, each at its time, and ends them: what a `Mishap` of each name does to a path, a site or a consumer.
+"""Makes things go wrong, each at its time, and ends them: what a `Mishap` of each name does to a path, a site, a consumer or memory.
 
 What the venue's own machine can do (`core.sim.faults`) is handed to its script. `heal` ends everything: from then on nothing is wrong.
 """
@@ -13,8 +13,9 @@ from truetape.core.sim.faults import Fault
 from truetape.core.sim.script import Script
 from truetape.core.sim.trouble import Trouble
 from truetape.core.weather.clock import MS, SECOND, Clock
+from truetape.core.weather.press import Press
 from truetape.core.weather.reader import Reader
-from truetape.core.weather.scenario import OF_CONSUMER, OF_NETWORK, Mishap
+from truetape.core.weather.scenario import OF_CONSUMER, OF_NETWORK, OF_PROCESS, Mishap
 from truetape.core.weather.site import Site
 
 SLOW = SECOND
@@ -25,15 +26,22 @@ class Mishaps:
     """Plays a list of mishaps on a clock that begins at `start`."""
 
     def __init__(
-        self, mishaps: Sequence[Mishap], clock: Clock, sites: Sequence[Site], readers: Sequence[Reader], start: int
+        self,
+        mishaps: Sequence[Mishap],
+        clock: Clock,
+        sites: Sequence[Site],
+        readers: Sequence[Reader],
+        press: Press,
+        start: int,
     ) -> None:
         self.clock = clock
+        self.press = press
         self.sites = sites
         self.readers = readers
         self._healed = False
         scripts: list[list[Fault]] = [[] for _ in sites]
         for one in mishaps:
-            if one.name in OF_NETWORK or one.name in OF_CONSUMER:
+            if one.name in OF_NETWORK or one.name in OF_CONSUMER or one.name in OF_PROCESS:
                 clock.at(start + round(one.at_s * SECOND), partial(self._happen, one))
             else:
                 scripts[one.where].append(self._scripted(one))
@@ -52,6 +60,10 @@ class Mishaps:
             reader = self.readers[one.where]
             reader.begin_slow(SLOW)
             self._later(one, partial(reader.begin_slow, 0))
+            return
+        if one.name in OF_PROCESS:
+            self.press.begin()
+            self._later(one, self.press.end)
             return
         site = self.sites[one.where]
         path = site.path
@@ -95,6 +107,7 @@ class Mishaps:
     def heal(self) -> None:
         """Nothing is wrong any more."""
         self._healed = True
+        self.press.end()
         for site in self.sites:
             path = site.path
             site.refusing = site.rest = None

@@ -71,6 +71,9 @@ OF_VENUE = {
 }
 """Mishaps that the venue's own machine makes, and the least and greatest value."""
 OF_CONSUMER = {"slow-consumer": (2.0, 10.0)}
+OF_PROCESS = {"memory": (3.0, 12.0)}
+"""Mishaps of the gateway's own process. They have a chance of their own, so that the seeds without them stay what they were."""
+MEMORY_SHARE = 0.3
 ALL = {**OF_NETWORK, **OF_VENUE, **OF_CONSUMER}
 
 
@@ -85,6 +88,7 @@ class Mishap(Struct, frozen=True):
 
     def __str__(self) -> str:
         place = f"consumer-{self.where}" if self.name in OF_CONSUMER else VENUES[self.where]
+        place = "process" if self.name in OF_PROCESS else place
         symbol = f":{self.symbol}" if self.symbol >= 0 else ""
         return f"{place} {self.name}@{self.at_s:g}s{symbol}" + (f"={self.value:g}" if self.value else "")
 
@@ -138,7 +142,17 @@ def draw(seed: int) -> Scenario:
     count = MISHAPS_MIN + int(random.random() * 8)
     drawn = sorted((_mishap(random, enabled, storm, len(consumers)) for _ in range(count)), key=lambda m: m.at_s)
     mishaps = [_once(mishap, drawn[:place]) for place, mishap in enumerate(drawn)]
+    mishaps += _pressed(Random(f"{seed}:memory"), storm)
     return Scenario(seed, venues, consumers, tuple(mishaps), storm, round(random.random(), 4))
+
+
+def _pressed(random: Random, storm: float) -> list[Mishap]:
+    """Memory that is short for a while, at some time of the storm."""
+    if random.random() >= MEMORY_SHARE:
+        return []
+    return [
+        Mishap(round(random.uniform(2.0, storm - 4.0), 3), "memory", 0, round(random.uniform(*OF_PROCESS["memory"]), 2))
+    ]
 
 
 def _once(mishap: Mishap, before: list[Mishap]) -> Mishap:

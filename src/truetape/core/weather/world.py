@@ -28,6 +28,7 @@ from truetape.core.weather.driver import Driver
 from truetape.core.weather.mishap import Mishaps
 from truetape.core.weather.network import Path
 from truetape.core.weather.oracle import Oracle, WatchedMarket
+from truetape.core.weather.press import Press
 from truetape.core.weather.reader import Reader, Violation, WatchedRouter, whole_of
 from truetape.core.weather.scenario import CALM_S, SYMBOLS, Scenario, VenuePlan
 from truetape.core.weather.site import Site
@@ -94,7 +95,8 @@ class World:
         self.readers = [Reader(n, plan, self.clock, self.router) for n, plan in enumerate(scenario.consumers)]
         for reader in self.readers:
             self.driver.wakers[reader.box] = reader.wake
-        self.mishaps = Mishaps(scenario.mishaps, self.clock, self.sites, self.readers, START)
+        self.press = Press(self.clock, [reader.box for reader in self.readers], self.driver.wake)
+        self.mishaps = Mishaps(scenario.mishaps, self.clock, self.sites, self.readers, self.press, START)
         self._state = b""
 
     def _venue(self, index: int, kit: Kit, plan: VenuePlan) -> None:
