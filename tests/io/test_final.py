@@ -56,17 +56,20 @@ async def test_a_dial_is_given_up_and_its_socket_closed() -> None:
 
 
 async def test_an_answer_that_was_asked_for_is_not_waited_for() -> None:
-    asked, closed = asyncio.Event(), asyncio.Event()
+    dialed, asked, closed = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def venue(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
         if b"/depth" not in head:
-            await asyncio.Event().wait()
+            dialed.set()
+            await reader.read()
+            return
         asked.set()
         if await reader.read() == b"":
             closed.set()
 
     async with tcp(venue) as url, driven(url) as rig:
+        await asyncio.wait_for(dialed.wait(), WITHIN_S)
         rig.driver.apply([Fetch(rig.source, "depth:BTC/USD", f"http{url[2:]}/depth")])
         await asyncio.wait_for(asked.wait(), WITHIN_S)
         rig.driver.command(DROP)
