@@ -121,7 +121,7 @@ async def test_an_upstream_cut_is_a_close_and_then_the_right_book_again() -> Non
 
 async def test_what_the_gateways_books_do_not_hold_is_refused_in_the_venues_words() -> None:
     async with served("binance") as (_, _gateway, base), connect(f"ws://{base}/ws") as socket:
-        await socket.send('{"method":"SUBSCRIBE","params":["btcusdt@kline_1m"],"id":7}')
+        await socket.send('{"method":"SUBSCRIBE","params":["btcusdt@avgPrice"],"id":7}')
         answer = await said(socket)
         assert (answer["id"], answer["error"]["code"]) == (7, 2)
         async with connect(f"ws://{base}/ws/btcusdt@miniTicker") as other:
@@ -132,7 +132,7 @@ async def test_what_the_gateways_books_do_not_hold_is_refused_in_the_venues_word
         assert [row["symbol"] for row in info["symbols"]] == ["BTCUSDT", "ETHUSDT", "SOLUSDT"]
     async with served("kraken", depth=25) as (_, _gateway, base), connect(f"ws://{base}/v2") as socket:
         for params in (
-            {"channel": "ticker", "symbol": ["BTC/USDT"]},
+            {"channel": "ticker", "symbol": ["BTC/USDT"], "event_trigger": "bbo"},
             {"channel": "book", "symbol": ["BTC/USDT"], "depth": 1000},
         ):
             await socket.send(json.dumps({"method": "subscribe", "params": params, "req_id": 3}))

@@ -179,6 +179,11 @@ async def test_where_it_is_switched_off_bots_have_what_the_configuration_names()
         while "success" not in (message := await said(socket)):
             pass
         assert message["error"] == f"Currency pair not supported {raw}"
+        first = next(iter(sim.market.listed))
+        await socket.send(json.dumps({"method": "subscribe", "params": {"channel": "ticker", "symbol": [first]}}))
+        while message.get("symbol") != first:
+            message = await said(socket)
+        assert message["error"] == f"this gateway does not carry ticker of {first}"
         assert len(carried(gateway)) == 1
 
 
@@ -188,7 +193,8 @@ async def test_a_token_adds_only_what_it_may_read(monkeypatch: pytest.MonkeyPatc
     ring = Keyring([Key("k1", "HS256", lambda: SECRET, lambda: SECRET)])
     async with before("kraken", keys=keys, revoked_file=str(tmp_path / "revoked")) as (sim, gateway, base):
         mine, other = sim.symbols[1:3]
-        token, _ = ring.issue("bot", "reader", (f"kraken:{mine}",), clock() + 3600 * 1_000_000_000, clock())
+        allow = (f"kraken:{mine}/book", f"kraken:{mine}/trade")
+        token, _ = ring.issue("bot", "reader", allow, clock() + 3600 * 1_000_000_000, clock())
         headers = {"Authorization": f"Bearer {token}"}
         pairs = await fetched(f"http://{base}/0/public/AssetPairs", headers)
         assert [row["wsname"].replace("XBT", "BTC") for row in pairs["result"].values()] == [mine.replace("-", "/")]
@@ -202,7 +208,13 @@ async def test_a_token_adds_only_what_it_may_read(monkeypatch: pytest.MonkeyPatc
             while (message := await said(socket)).get("symbol") != two:
                 pass
             assert message["error"] == f"Currency pair not supported {two}"
-            assert ("book", two) not in carried(gateway)
+            await socket.send(
+                json.dumps({"method": "subscribe", "params": {"channel": "ohlc", "symbol": [one.symbol]}})
+            )
+            while message.get("symbol") != one.symbol:
+                message = await said(socket)
+            assert message["error"] == "the token of bot does not allow bar.1m"
+            assert {raw for _, raw in carried(gateway)} == {next(iter(sim.market.listed)), one.symbol}
 
 
 async def test_many_symbols_cost_few_messages_at_the_venue_and_the_tape_replays_them(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from truetape.core.sim.listing import listings
 from truetape.core.sim.loop import Loop
 from truetape.core.sim.market import Market
 from truetape.core.sim.matching import MatchingBook
-from truetape.venues._serve_kraken import checksum
+from truetape.venues._serve_kraken_words import checksum
 
 T0 = 1_780_000_000_000_000_000
 MS = 1_000_000

@@ -18,6 +18,7 @@ from msgspec import Struct
 from truetape.app.config import ConfigError
 from truetape.app.native_adds import Adds
 from truetape.app.native_visit import NativeVisit
+from truetape.app.native_words import WORDED, Words
 from truetape.app.sim import counterpart
 from truetape.core.feed.counterpart import Listed
 from truetape.core.route.mailbox import Mailbox
@@ -47,6 +48,7 @@ ROOTS = {"/0/public/": "kraken"}
 HELD_FOR = 4 * SECOND
 """How long a GET may wait for a book: a door gives up those that say nothing for 5 s."""
 HELD_MAX = 500
+HEARD = ("book_delta", "trade", *WORDED)
 KEY_NAMES = ("token", "api_key")
 
 
@@ -70,6 +72,7 @@ class Speaker:
         self.box = Mailbox(f"native-{venue}", drop_oldest, BOUND)
         self.soon: asyncio.Handle | None = None
         self.adds = Adds(natives, self, feeds)
+        self.words = Words(self.room.kind.spoken)
         self._streams = -1
         gateway = natives.service.gateway
         self.hear(feeds)
@@ -85,7 +88,7 @@ class Speaker:
             other = before if labels is self.labels else self.labels
             act(
                 self.box,
-                [(kind, label, "*") for label in labels if label not in other for kind in ("book_delta", "trade")],
+                [(kind, label, "*") for label in labels if label not in other for kind in HEARD],
             )
 
     def wake(self) -> None:
@@ -101,7 +104,7 @@ class Speaker:
             self.list_symbols(now)
             while True:
                 events = self.box.take(BATCH, now)
-                self.natives.do(self, self.room.feed(events, self.whole, now))
+                self.natives.do(self, self.room.feed(events, self.whole, now, self.words.of))
                 if not events:
                     break
             self.adds.look()
@@ -122,6 +125,8 @@ class Speaker:
         for link in links:
             for word, raw in link.streams:
                 there[raw] = None
+                if word.partition(".")[0] in WORDED:
+                    self.words.listen(link)
                 listed = self.adds.catalogue.get(raw)
                 self.room.add(raw, link.feed.names[raw], now, listed.instrument if listed else None, word == "book")
         for raw in [raw for raw in self.room.rows if raw not in there]:

@@ -19,7 +19,7 @@ from truetape.app.symbols import fetch_lists
 from truetape.app.wants import Asked, Key
 from truetape.core.feed.counterpart import Listed, Pair
 from truetape.core.feed.venue import Want
-from truetape.core.serve.claims import Claims, covers_all
+from truetape.core.serve.claims import Claims, allows, covers_all
 from truetape.io.clock import now as clock
 
 if TYPE_CHECKING:
@@ -150,10 +150,15 @@ class Adds:
             if (stream := wants.carried(feed, word, raw)) is not None:
                 if not self.natives.may_read(self.speaker, claims, stream.symbol):
                     return None
+                if not allows(claims.allow, (word, feed.label, stream.symbol)):
+                    return "unavailable", f"the token of {claims.name} does not allow {word}"
                 return Asked((word.partition(".")[0], feed.label, stream.symbol), feed, stream.want)
         feed = self._home(raw)
         if not self.on or word.partition(".")[0] not in feed.dialect.channels:
-            return None
+            there = wants.orders and raw in self.natives.may(
+                self.speaker, claims
+            )  # what a tape has to say may still come
+            return ("unavailable", f"this gateway does not carry {word} of {raw}") if there else None
         if raw not in self.catalogue:
             self.look_up(now)
         if self.pending:
@@ -165,6 +170,8 @@ class Adds:
         symbol = feed.names.get(raw, symbol)
         if not self.natives.may_read(self.speaker, claims, symbol):
             return None
+        if not allows(claims.allow, (word, feed.label, symbol)):
+            return "unavailable", f"the token of {claims.name} does not allow {word}"
         asked = Asked(
             (word.partition(".")[0], feed.label, symbol),
             feed,

@@ -16,20 +16,18 @@ from msgspec import Raw, Struct
 
 from truetape.core.feed.counterpart import (
     Answer,
-    Candle,
     Change,
     Dismissed,
     Listed,
     Native,
     Pair,
-    Print,
     Reply,
     Subscribed,
     Unsubscribed,
     Wrong,
 )
-from truetape.core.feed.write import decimal
 from truetape.venues import _serve_binance_rest as rest
+from truetape.venues import _serve_binance_words as wording
 
 MS = 1_000_000
 STREAMS_MAX = 1024
@@ -40,7 +38,8 @@ EVERY = {"ticker": 1_000_000_000, "miniTicker": 1_000_000_000, "kline_1s": 1_000
 KLINE_EVERY = 2_000_000_000
 KINDS = ("depth", "depth5", "depth10", "depth20", "trade", "aggTrade", "bookTicker", "ticker", "miniTicker")
 CODES = {"unknown_symbol": -1121, "rate_limit": -1003, "too_many_subscriptions": -1034, "unavailable": -1120}
-NOT_RELAYED = "Invalid request: depth, trade, aggTrade and bookTicker are re-broadcast, not {}"
+KLINES = (*SPANS, "3d", "1w", "1M")
+NOT_RELAYED = "Invalid request: depth, trade, aggTrade, bookTicker, ticker and kline are re-broadcast, not {}"
 
 
 class _Request(Struct):
@@ -49,14 +48,13 @@ class _Request(Struct):
     id: Raw = Raw(b"null")
 
 
+class _Combined(Struct):
+    data: Raw = Raw()
+
+
 _REQUEST = msgspec.json.Decoder(_Request)
+_COMBINED = msgspec.json.Decoder(_Combined)
 _encode: Callable[[object], bytes] = msgspec.json.encode
-
-
-def pair(instrument_decimals: tuple[int, int], price: int, size: int) -> str:
-    """`"67123.40000000","0.00120000"`: eight decimals, whatever the grain of the symbol."""
-    places, digits = instrument_decimals
-    return f'"{decimal(price * 10 ** (8 - places), 8)}","{decimal(size * 10 ** (8 - digits), 8)}"'
 
 
 class Counterpart:
@@ -164,6 +162,20 @@ class Counterpart:
             return [_refuse(code, text, b"null"), Dismissed(1008, text[:100])]
         return [_refuse(code, text, bytes(_REQUEST.decode(data).id))]
 
+    @staticmethod
+    def spoken(data: bytes) -> list[bytes]:
+        """A 24hrTicker or kline, without what a combined stream puts around it."""
+        if b'"24hrTicker"' not in data and b'"kline"' not in data:
+            return []
+        inner = _COMBINED.decode(data).data
+        return [bytes(inner) if inner else data]
+
+    def relay(self, channel: str, raw: str, words: bytes, at: int) -> list[bytes]:
+        """On the stream of that name."""
+        kind = "kline_" + channel[4:] if channel.startswith("bar.") else channel
+        head = self.streams.get(raw, {}).get(kind)
+        return [] if head is None else [head + words + b"}" if head else words]
+
     def _count(self) -> int:
         return sum(map(len, self.streams.values())) + len(self.unknown)
 
@@ -173,7 +185,7 @@ class Counterpart:
     def _subscribe(self, name: str) -> list[Answer]:
         symbol, _, kind = name.partition("@")
         raw = symbol.upper()
-        known = kind.partition("@")[0] in KINDS or (kind.startswith("kline_") and kind[6:] in SPANS)
+        known = kind.partition("@")[0] in KINDS or (kind.startswith("kline_") and kind[6:] in KLINES)
         if self._count() >= STREAMS_MAX:
             return []
         if raw not in self.listed or symbol != raw.lower() or not known:
@@ -199,16 +211,20 @@ class Counterpart:
             end = b"}" if head else b""
             if kind[:6] in ("depth1", "depth2", "depth5"):
                 if change.bids or change.asks:
-                    frames.append(("book", head + _partial(listed, change, int(kind[5:].partition("@")[0])) + end))
+                    frames.append(
+                        ("book", head + wording.partial(listed, change, int(kind[5:].partition("@")[0])) + end)
+                    )
             elif kind[:5] == "depth":
                 if change.bids or change.asks:
-                    body = _diff(listed, change)
+                    body = wording.diff(listed, change)
                     start = f'{{"e":"depthUpdate","E":{now // MS},"s":"{change.raw}","U":{change.first},"u":{change.seq},'.encode()
                     frames.append(("book", b"%b%b%b%b" % (head, start, body, end)))
             elif kind == "trade":
-                frames += [("trade", head + _trade(listed, trade, now) + end) for trade in change.prints]
+                frames += [("trade", head + wording.trade(listed, trade, now) + end) for trade in change.prints]
             elif kind == "aggTrade":
-                frames += [("trade", head + _aggregate(listed, row, now) + end) for row in _merged(change.prints)]
+                frames += [
+                    ("trade", head + wording.aggregate(listed, row, now) + end) for row in wording.merged(change.prints)
+                ]
             elif kind == "bookTicker" and (body := self._quote(listed)):
                 frames.append(("quote", head + body + end))
         return frames
@@ -223,13 +239,15 @@ class Counterpart:
             return b""
         self._quoted[raw] = quoted
         grain = (listed.instrument.price_decimals, listed.instrument.size_decimals)
-        best_bid = pair(grain, *quoted[:2]).replace(",", ',"B":')
-        best_ask = pair(grain, *quoted[2:]).replace(",", ',"A":')
+        best_bid = wording.pair(grain, *quoted[:2]).replace(",", ',"B":')
+        best_ask = wording.pair(grain, *quoted[2:]).replace(",", ',"A":')
         return f'{{"u":{listed.seq},"s":"{raw}","b":{best_bid},"a":{best_ask}}}'.encode()
 
     def tick(self, now: int) -> list[tuple[str, Native]]:
-        """Candles every two seconds, summaries every second."""
+        """Candles every two seconds, summaries every second; none where those of the venue are passed on."""
         frames: list[tuple[str, Native]] = []
+        if self.relays:
+            return frames
         for raw, kinds in self.streams.items():
             for kind, head in kinds.items():
                 clocked = kind in EVERY or kind.startswith("kline_")
@@ -238,13 +256,13 @@ class Counterpart:
                 self._said[raw, kind] = now
                 listed, end = self.listed[raw], b"}" if head else b""
                 if not kind.startswith("kline_"):
-                    frames.append((raw, ("ticker", head + _summary(listed, kind, now) + end)))
+                    frames.append((raw, ("ticker", head + wording.summary(listed, kind, now) + end)))
                     continue
                 candle, before = listed.candle(SPANS[kind[6:]], now)
                 if before is not None and self._starts.get((raw, kind)) == before.start:
-                    frames.append((raw, ("bar", head + _kline(listed, before, kind[6:], True, now) + end)))
+                    frames.append((raw, ("bar", head + wording.kline(listed, before, kind[6:], True, now) + end)))
                 self._starts[raw, kind] = candle.start
-                frames.append((raw, ("bar", head + _kline(listed, candle, kind[6:], False, now) + end)))
+                frames.append((raw, ("bar", head + wording.kline(listed, candle, kind[6:], False, now) + end)))
         return frames
 
     @staticmethod
@@ -276,117 +294,22 @@ def _pairs(names: Sequence[str]) -> list[Pair]:
     for name in names:
         symbol, _, kind = name.partition("@")
         if symbol == symbol.lower() and _relayed(name):
-            pairs["trade" if kind in ("trade", "aggTrade") else "book", symbol.upper()] = None
+            pairs[_channel(kind), symbol.upper()] = None
     return list(pairs)
 
 
+def _channel(kind: str) -> str:
+    """Which of our channels a stream is made of."""
+    if kind.startswith("kline_"):
+        return f"bar.{kind[6:]}"
+    return {"trade": "trade", "aggTrade": "trade", "ticker": "ticker"}.get(kind, "book")
+
+
 def _relayed(name: str) -> bool:
-    """Whether a gateway's books and trades can make this stream."""
-    return name.partition("@")[2].partition("@")[0] in KINDS[:7]
+    """Whether a gateway can make this stream, or pass it on."""
+    kind = name.partition("@")[2]
+    return kind.partition("@")[0] in KINDS[:7] or kind == "ticker" or (kind[:6] == "kline_" and kind[6:] in KLINES)
 
 
 def _refuse(code: int, text: str, number: bytes) -> bytes:
     return b'{"error":%b,"id":%b}' % (_encode({"code": code, "msg": text}), number)
-
-
-def _diff(listed: Listed, change: Change) -> bytes:
-    """The levels of a diff, written once for all clients."""
-    made = change.made.get(("diff", 0))
-    if made is None:
-        grain = (listed.instrument.price_decimals, listed.instrument.size_decimals)
-        bids = ",".join([f"[{pair(grain, *level)}]" for level in change.bids])
-        asks = ",".join([f"[{pair(grain, *level)}]" for level in change.asks])
-        made = change.made["diff", 0] = f'"b":[{bids}],"a":[{asks}]}}'.encode()
-    return made
-
-
-def _partial(listed: Listed, change: Change, depth: int) -> bytes:
-    """The best levels of the book that the change left."""
-    made = change.made.get(("partial", depth))
-    if made is None:
-        grain = (listed.instrument.price_decimals, listed.instrument.size_decimals)
-        sides = [
-            ",".join([f"[{pair(grain, *level)}]" for level in side.top(depth)]) for side in (listed.bids, listed.asks)
-        ]
-        made = f'{{"lastUpdateId":{change.seq},"bids":[{sides[0]}],"asks":[{sides[1]}]}}'.encode()
-        change.made["partial", depth] = made
-    return made
-
-
-def _trade(listed: Listed, trade: Print, now: int) -> bytes:
-    grain = (listed.instrument.price_decimals, listed.instrument.size_decimals)
-    price, size = pair(grain, trade.price, trade.size).split(",")
-    maker = "true" if trade.side == "sell" else "false"
-    return (
-        f'{{"e":"trade","E":{now // MS},"s":"{listed.instrument.raw}","t":{trade.id},"p":{price},"q":{size},"T":{trade.ts // MS},'
-        f'"m":{maker},"M":true}}'
-    ).encode()
-
-
-def _merged(prints: Sequence[Print]) -> list[list[Print]]:
-    """Trades of one taker at one price belong to one aggregate."""
-    rows: list[list[Print]] = []
-    for trade in prints:
-        if rows and (rows[-1][0].taker, rows[-1][0].price) == (trade.taker, trade.price):
-            rows[-1].append(trade)
-        else:
-            rows.append([trade])
-    return rows
-
-
-def _aggregate(listed: Listed, row: Sequence[Print], now: int) -> bytes:
-    first, last = row[0], row[-1]
-    grain = (listed.instrument.price_decimals, listed.instrument.size_decimals)
-    price, size = pair(grain, first.price, sum(trade.size for trade in row)).split(",")
-    maker = "true" if first.side == "sell" else "false"
-    return (
-        f'{{"e":"aggTrade","E":{now // MS},"s":"{listed.instrument.raw}","a":{first.id},"p":{price},"q":{size},"f":{first.id},'
-        f'"l":{last.id},"T":{first.ts // MS},"m":{maker},"M":true}}'
-    ).encode()
-
-
-def _amounts(listed: Listed, candle: Candle) -> dict[str, str]:
-    """The names that klines and summaries share: o c h l v q V Q."""
-    places, digits = listed.instrument.price_decimals, listed.instrument.size_decimals
-    prices = {"o": candle.open, "c": candle.close, "h": candle.high, "l": candle.low}
-    row = {name: decimal(price, places) for name, price in prices.items()}
-    row |= {"v": decimal(candle.size, digits), "V": decimal(candle.buy_size, digits)}
-    return row | {"q": decimal(candle.value, places + digits), "Q": decimal(candle.buy_value, places + digits)}
-
-
-def _kline(listed: Listed, candle: Candle, span: str, closed: bool, now: int) -> bytes:
-    raw = listed.instrument.raw
-    end = candle.start // MS + candle.length * 1000 - 1
-    row: dict[str, object] = {
-        "t": candle.start // MS,
-        "T": end,
-        "s": raw,
-        "i": span,
-        "f": candle.first_id,
-        "L": candle.last_id,
-    }
-    row |= {"n": candle.count, "x": closed, **_amounts(listed, candle), "B": "0"}
-    return _encode({"e": "kline", "E": now // MS, "s": raw, "k": row})
-
-
-def _summary(listed: Listed, kind: str, now: int) -> bytes:
-    """`24hrTicker` since the start of the simulation, or the short form of it."""
-    day, raw = listed.day, listed.instrument.raw
-    row = _amounts(listed, day)
-    short = {name: row[name] for name in "ochlvq"}
-    if kind == "miniTicker":
-        return _encode({"e": "24hrMiniTicker", "E": now // MS, "s": raw, **short})
-    places, digits = listed.instrument.price_decimals, listed.instrument.size_decimals
-    best = listed.bids.top(1) + listed.asks.top(1)
-    change = day.close - day.open
-    row |= {
-        "p": "-" * (change < 0) + decimal(abs(change), places),
-        "P": f"{100 * change / day.open:.3f}",
-        "x": row["o"],
-    }
-    row |= {"w": decimal(day.mean, places)}
-    row |= {"b": decimal(best[0][0], places), "B": decimal(best[0][1], digits)}
-    row |= {"a": decimal(best[1][0], places), "A": decimal(best[1][1], digits)}
-    del row["V"], row["Q"]
-    times = {"O": day.start // MS, "C": now // MS, "F": day.first_id, "L": day.last_id, "n": day.count}
-    return _encode({"e": "24hrTicker", "E": now // MS, "s": raw, **row, **times})

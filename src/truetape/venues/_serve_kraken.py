@@ -8,36 +8,30 @@ pair, and the checksum covers the best ten. A second subscribe to the same book 
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Callable, Mapping
-from zlib import crc32
 
 import msgspec
-from msgspec import Struct, field
+from msgspec import Raw, Struct, field
 
 from truetape.core.feed.counterpart import (
     Answer,
     Change,
-    Ladder,
     Listed,
     Native,
     Pair,
-    Print,
     Reply,
-    Steps,
     Subscribed,
     Unsubscribed,
     Wrong,
 )
-from truetape.core.feed.write import decimal, rfc3339
+from truetape.core.feed.write import rfc3339
 from truetape.venues import _serve_kraken_rest as rest
+from truetape.venues import _serve_kraken_words as wording
+from truetape.venues._kraken import bar_name
 
 DEPTHS = (10, 25, 100, 500, 1000)
 MINUTES = (1, 5, 15, 30, 60, 240, 1440, 10080, 21600)
 CHANNELS = ("book", "trade", "ticker", "ohlc")
-RELAYED = ("book", "trade")
-SUMMED = 10  # levels of each side under the checksum
-EVERYTHING = -(1 << 62)
 HEARTBEAT = 1_000_000_000
 
 
@@ -60,42 +54,23 @@ class _Sub(Struct):
     """What one client has of one symbol. An edge is the key of the worst level that it holds, EVERYTHING where none is left out."""
 
     depth: int = 0
-    bid_edge: int = EVERYTHING
-    ask_edge: int = EVERYTHING
+    bid_edge: int = wording.EVERYTHING
+    ask_edge: int = wording.EVERYTHING
     trade: bool = False
     ticker: str = ""
     quoted: tuple[int, int] = (0, 0)
     intervals: list[int] = []
+    promised: list[str] = []  # channels whose snapshot is still to come
 
 
+class _Said(Struct):
+    channel: str = ""
+    data: list[Raw] = []
+
+
+_SAID = msgspec.json.Decoder(_Said)
 _REQUEST = msgspec.json.Decoder(_Request)
 _encode: Callable[[object], bytes] = msgspec.json.encode
-
-
-def checksum(bids: Ladder, asks: Ladder) -> int:
-    """Ten asks lowest first, then ten bids highest first. Digits without point and leading zeros are the number of steps."""
-    text = [f"{abs(key)}{side.sizes[key]}" for side in (asks, bids) for key in side.keys[: -SUMMED - 1 : -1]]
-    return crc32("".join(text).encode())
-
-
-def _levels(levels: list[Steps], places: int, digits: int) -> str:
-    return ",".join([f'{{"price":{decimal(price, places)},"qty":{decimal(size, digits)}}}' for price, size in levels])
-
-
-def _edge(side: Ladder, depth: int) -> int:
-    return side.keys[-depth] if len(side.keys) >= depth else EVERYTHING
-
-
-def window(side: Ladder, touched: list[Steps], before: int, after: int) -> list[Steps]:
-    """What a client holding everything down to key `before` must be told, so that it holds all down to `after`: removals first."""
-    sign = side.sign
-    gone = [(price, 0) for price, size in touched if not size and price * sign >= before]
-    told = [level for level in touched if level[1] and level[0] * sign >= after]
-    if after < before:
-        known = {price * sign for price, _ in touched}
-        back = side.keys[bisect_left(side.keys, after) : bisect_left(side.keys, before)]
-        told += [(abs(key), side.sizes[key]) for key in back if key not in known]
-    return gone + told
 
 
 class Counterpart:
@@ -136,8 +111,10 @@ class Counterpart:
         if request.method not in ("subscribe", "unsubscribe"):
             return [self._refuse(request, "Unsupported method", "", now)]
         params = request.params
-        if params.channel not in CHANNELS or (self.relays and params.channel not in RELAYED):
+        if params.channel not in CHANNELS:
             return [self._refuse(request, "Channel not supported", "", now)]
+        if self.relays and params.channel == "ticker" and params.event_trigger != "trades":
+            return [self._refuse(request, "Subscription event_trigger not supported: here it is trades", "", now)]
         if params.channel == "book" and params.depth not in DEPTHS:
             return [self._refuse(request, "Subscription depth not supported", "", now)]
         if params.channel == "ohlc" and params.interval not in MINUTES:
@@ -178,14 +155,40 @@ class Counterpart:
         except (msgspec.MsgspecError, UnicodeDecodeError):
             return []
         params = request.params
-        if request.method != "subscribe" or params.channel not in RELAYED:
+        if request.method != "subscribe" or params.channel not in CHANNELS or params.event_trigger != "trades":
             return []
-        return [(params.channel, symbol) for symbol in dict.fromkeys(params.symbol)]
+        word = params.channel
+        if word == "ohlc":
+            if params.interval not in MINUTES:
+                return []
+            word = f"bar.{bar_name(params.interval)}"
+        return [(word, symbol) for symbol in dict.fromkeys(params.symbol)]
 
     def held(self) -> list[Pair]:
-        """Books and trades."""
-        books = [("book", symbol) for symbol, sub in self.subs.items() if sub.depth]
-        return books + [("trade", symbol) for symbol, sub in self.subs.items() if sub.trade]
+        """All that it is told of, in our channels."""
+        pairs: list[Pair] = []
+        for symbol, sub in self.subs.items():
+            words = {"book": bool(sub.depth), "trade": sub.trade, "ticker": bool(sub.ticker)}
+            pairs += [(word, symbol) for word, there in words.items() if there]
+            pairs += [(word, symbol) for word in _bars(sub)]
+        return pairs
+
+    @staticmethod
+    def spoken(data: bytes) -> list[bytes]:
+        """The members of a ticker or ohlc message."""
+        if b'"ticker"' not in data and b'"ohlc"' not in data:
+            return []
+        said = _SAID.decode(data)
+        return [bytes(member) for member in said.data] if said.channel in ("ticker", "ohlc") else []
+
+    def relay(self, channel: str, raw: str, words: bytes, at: int) -> list[bytes]:
+        """In a message of its own; the first is a snapshot where one was promised and there was nothing yet."""
+        sub = self.subs.get(raw)
+        if sub is None or not (channel in _bars(sub) or (channel == "ticker" and sub.ticker)):
+            return []
+        kind = "snapshot" if channel in sub.promised else "update"
+        sub.promised = [other for other in sub.promised if other != channel]
+        return [wording.relayed(channel, kind, [words], at)]
 
     def refuse(self, data: bytes, reason: str, text: str, now: int) -> list[Answer]:
         """In the words of the venue's own answer."""
@@ -220,20 +223,34 @@ class Counterpart:
         listed = self.listed[symbol]
         if params.channel == "book":
             result["depth"] = sub.depth = params.depth
-            sub.bid_edge, sub.ask_edge = _edge(listed.bids, params.depth), _edge(listed.asks, params.depth)
-            first = self._snapshot(listed, params.depth, now)
+            sub.bid_edge, sub.ask_edge = (
+                wording.edge(listed.bids, params.depth),
+                wording.edge(listed.asks, params.depth),
+            )
+            first = wording.snapshot(listed, params.depth, now)
         elif params.channel == "trade":
             sub.trade = True
-            first = _trades(listed, list(listed.prints), "snapshot")
+            first = wording.trades(listed, list(listed.prints), "snapshot")
         elif params.channel == "ticker":
             result["event_trigger"] = sub.ticker = params.event_trigger
-            first = self._ticker(listed, "snapshot", now)
+            first = b"" if self.relays else wording.ticker(listed, "snapshot", now)
         else:
             result["interval"] = params.interval
             sub.intervals = sorted({*sub.intervals, params.interval})
-            first = self._ohlc(listed, params.interval, "snapshot", now)
+            first = b"" if self.relays else wording.ohlc(listed, params.interval, "snapshot", now)
         answers: list[Answer] = [self._accept(request, result, now), Subscribed(symbol)]
-        return [*answers, first] if snapshot else answers
+        if not first and snapshot:
+            first = self._kept(sub, listed, params)
+        return [*answers, first] if snapshot and first else answers
+
+    def _kept(self, sub: _Sub, listed: Listed, params: _Params) -> bytes:
+        """What the venue said so far; where that is nothing, its next words are the snapshot."""
+        channel = "ticker" if params.channel == "ticker" else f"bar.{bar_name(params.interval)}"
+        kept = listed.words.get(channel)
+        if not kept:
+            sub.promised = [*sub.promised, channel]
+            return b""
+        return wording.relayed(channel, "snapshot", list(kept.values()), 0)
 
     def _unsubscribe(self, request: _Request, symbol: str, now: int) -> list[Answer]:
         params = request.params
@@ -268,69 +285,37 @@ class Counterpart:
         frames: list[Native] = []
         if change.prints:
             if sub.trade:
-                frames.append(("trade", _trades(listed, change.prints, "update")))
-            frames += [("bar", self._ohlc(listed, minutes, "update", now)) for minutes in sub.intervals]
+                frames.append(("trade", wording.trades(listed, change.prints, "update")))
+            bars = () if self.relays else sub.intervals
+            frames += [("bar", wording.ohlc(listed, minutes, "update", now)) for minutes in bars]
         if sub.depth and (head := self._book(listed, sub, change)):
             frames.append(("book", b'%b%b"}]}' % (head, rfc3339(now).encode())))
-        if sub.ticker:
+        if sub.ticker and not self.relays:
             quoted = (listed.bids.best, listed.asks.best)
             if (sub.ticker == "bbo" and quoted != sub.quoted) or (sub.ticker == "trades" and change.prints):
                 sub.quoted = quoted
-                frames.append(("quote", self._ticker(listed, "update", now)))
+                frames.append(("quote", wording.ticker(listed, "update", now)))
         return frames
 
     def _book(self, listed: Listed, sub: _Sub, change: Change) -> bytes:
         """The update but its time; empty where nothing of the client's window changed."""
         bids, asks = listed.bids, listed.asks
-        bid_edge, ask_edge = _edge(bids, sub.depth), _edge(asks, sub.depth)
+        bid_edge, ask_edge = wording.edge(bids, sub.depth), wording.edge(asks, sub.depth)
         head = change.made.get(("book", sub.depth))
         if head is None:
-            of_bids = window(bids, change.bids, sub.bid_edge, bid_edge) if change.bids else []
-            of_asks = window(asks, change.asks, sub.ask_edge, ask_edge) if change.asks else []
+            of_bids = wording.window(bids, change.bids, sub.bid_edge, bid_edge) if change.bids else []
+            of_asks = wording.window(asks, change.asks, sub.ask_edge, ask_edge) if change.asks else []
             head = b""
             if of_bids or of_asks:
                 places, digits = listed.instrument.price_decimals, listed.instrument.size_decimals
                 head = (
                     f'{{"channel":"book","type":"update","data":[{{"symbol":"{change.raw}",'
-                    f'"bids":[{_levels(of_bids, places, digits)}],"asks":[{_levels(of_asks, places, digits)}],'
-                    f'"checksum":{checksum(bids, asks)},"timestamp":"'
+                    f'"bids":[{wording.levels_of(of_bids, places, digits)}],"asks":[{wording.levels_of(of_asks, places, digits)}],'
+                    f'"checksum":{wording.checksum(bids, asks)},"timestamp":"'
                 ).encode()
             change.made["book", sub.depth] = head
         sub.bid_edge, sub.ask_edge = bid_edge, ask_edge
         return head
-
-    def _snapshot(self, listed: Listed, depth: int, now: int) -> bytes:
-        places, digits = listed.instrument.price_decimals, listed.instrument.size_decimals
-        bids, asks = listed.bids.top(depth), listed.asks.top(depth)
-        return (
-            f'{{"channel":"book","type":"snapshot","data":[{{"symbol":"{listed.instrument.raw}",'
-            f'"bids":[{_levels(bids, places, digits)}],"asks":[{_levels(asks, places, digits)}],'
-            f'"checksum":{checksum(listed.bids, listed.asks)},"timestamp":"{rfc3339(now)}"}}]}}'
-        ).encode()
-
-    def _ticker(self, listed: Listed, kind: str, now: int) -> bytes:
-        places, digits = listed.instrument.price_decimals, listed.instrument.size_decimals
-        day, bid, ask = listed.day, listed.bids.top(1)[0], listed.asks.top(1)[0]
-        change = day.close - day.open
-        prices = {"bid": bid[0], "ask": ask[0], "last": day.close, "vwap": day.mean, "low": day.low, "high": day.high}
-        return (
-            f'{{"channel":"ticker","type":"{kind}","data":[{{"symbol":"{listed.instrument.raw}",'
-            + "".join([f'"{name}":{decimal(price, places)},' for name, price in prices.items()])
-            + f'"bid_qty":{decimal(bid[1], digits)},"ask_qty":{decimal(ask[1], digits)},"volume":{decimal(day.size, digits)},'
-            f'"change":{"-" * (change < 0)}{decimal(abs(change), places)},"change_pct":{100 * change / day.open:.2f},'
-            f'"timestamp":"{rfc3339(now)}"}}]}}'
-        ).encode()
-
-    def _ohlc(self, listed: Listed, minutes: int, kind: str, now: int) -> bytes:
-        places, digits = listed.instrument.price_decimals, listed.instrument.size_decimals
-        bar = listed.candle(minutes * 60, now)[0]
-        prices = {"open": bar.open, "high": bar.high, "low": bar.low, "close": bar.close, "vwap": bar.mean}
-        return (
-            f'{{"channel":"ohlc","type":"{kind}","timestamp":"{rfc3339(now)}","data":[{{"symbol":"{listed.instrument.raw}",'
-            + "".join(f'"{name}":{decimal(price, places)},' for name, price in prices.items())
-            + f'"trades":{bar.count},"volume":{decimal(bar.size, digits)},"interval_begin":"{rfc3339(bar.start)}",'
-            f'"interval":{minutes},"timestamp":"{rfc3339(bar.start + minutes * 60_000_000_000)}"}}]}}'
-        ).encode()
 
     def tick(self, now: int) -> list[tuple[str, Native]]:
         """A heartbeat each second, once something is subscribed."""
@@ -350,11 +335,5 @@ class Counterpart:
         return rest.answer(listed, path, query, now)
 
 
-def _trades(listed: Listed, prints: list[Print], kind: str) -> bytes:
-    places, digits = listed.instrument.price_decimals, listed.instrument.size_decimals
-    rows = ",".join(
-        f'{{"symbol":"{listed.instrument.raw}","side":"{trade.side}","price":{decimal(trade.price, places)},'
-        f'"qty":{decimal(trade.size, digits)},"ord_type":"limit","trade_id":{trade.id + 1},"timestamp":"{rfc3339(trade.ts)}"}}'
-        for trade in prints
-    )
-    return f'{{"channel":"trade","type":"{kind}","data":[{rows}]}}'.encode()
+def _bars(sub: _Sub) -> list[str]:
+    return [f"bar.{bar_name(minutes)}" for minutes in sub.intervals]

@@ -34,7 +34,7 @@ DEPTH = 10
 DEPTH_MAX = 50
 LISTED_MAX = 1_000
 CHANNELS = ("ticker", "depth", "trade")
-RELAYED = {"depth": "book", "trade": "trade"}
+RELAYED = {"depth": "book", "trade": "trade", "ticker": "ticker"}
 CODES = {
     1001: "API key invalid or expired",
     1002: "API key missing",
@@ -58,7 +58,12 @@ class _Request(Struct):
     data: _Data | None = None
 
 
+class _Cmd(Struct):
+    cmd: str = ""
+
+
 _REQUEST = msgspec.json.Decoder(_Request)
+_CMD = msgspec.json.Decoder(_Cmd)
 _encode: Callable[[object], bytes] = msgspec.json.encode
 
 
@@ -112,8 +117,6 @@ class Counterpart:
         asked = request.data
         if asked is None or asked.channel not in CHANNELS or not asked.symbols:
             return [_answer(request.cmd, 2001)]
-        if self.relays and asked.channel not in RELAYED:
-            return [_answer(request.cmd, 4003)]
         if unknown := [symbol for symbol in asked.symbols if symbol not in self.listed]:
             return [_answer(request.cmd, 2002, f": {', '.join(unknown)[:100]}")]
         answers: list[Answer] = [_answer(request.cmd, 0)]
@@ -145,8 +148,17 @@ class Counterpart:
         return [(RELAYED[asked.channel], symbol) for symbol in dict.fromkeys(asked.symbols)]
 
     def held(self) -> list[Pair]:
-        """Books and trades."""
+        """All that it is told of, in our channels."""
         return [(RELAYED[kind], raw) for raw, kinds in self.held_by.items() for kind in kinds if kind in RELAYED]
+
+    @staticmethod
+    def spoken(data: bytes) -> list[bytes]:
+        """A ticker's message, as it is."""
+        return [data] if b'"ticker"' in data and _CMD.decode(data).cmd == "ticker" else []
+
+    def relay(self, channel: str, raw: str, words: bytes, at: int) -> list[bytes]:
+        """The same again."""
+        return [words] if channel in self.held_by.get(raw, {}) else []
 
     def refuse(self, data: bytes, reason: str, text: str, now: int) -> list[Answer]:
         """An error for the whole request."""
@@ -166,7 +178,7 @@ class Counterpart:
                 return first  # each message is a whole book: the next change brings it
             first.append(_depth(listed, now))
         elif channel == "ticker":
-            first.append(_ticker(listed, now))
+            first += listed.words.get("ticker", {}).values() if self.relays else [_ticker(listed, now)]
         return first
 
     def _unsubscribe(self, symbol: str, channel: str) -> list[Answer]:
@@ -189,7 +201,7 @@ class Counterpart:
             if head is None:
                 head = change.made["depth", 0] = _depth_head(listed, DEPTH, '"cmd":"depth"')
             frames.append(("book", b"%b%d}}" % (head, now // MS)))
-        if change.prints and "ticker" in channels:
+        if change.prints and "ticker" in channels and not self.relays:
             frames.append(("ticker", _ticker(listed, now)))
         return frames
 

@@ -129,7 +129,7 @@ class Candle(Struct, gc=False):
 class Listed:
     """One symbol as its venue knows it: instrument, book, the number of its last change, and what was traded since the start."""
 
-    __slots__ = ("asks", "bids", "candles", "day", "depth", "instrument", "prints", "seq")
+    __slots__ = ("asks", "bids", "candles", "day", "depth", "instrument", "prints", "seq", "words")
 
     def __init__(
         self, instrument: Instrument, price: int, now: int, bids: Ladder | None = None, asks: Ladder | None = None
@@ -141,6 +141,7 @@ class Listed:
         self.depth = 0  # levels that are kept true, 0 all: no client can be given more
         self.day = Candle(now, 0, price, price, price, price)
         self.prints: deque[Print] = deque(maxlen=PRINTS_KEPT)
+        self.words: dict[str, dict[int, bytes]] = {}  # ticker or bar.1m … -> by start, what the venue itself said last
         self.candles: dict[int, tuple[Candle, Candle | None]] = {}  # length in s -> this one and the one before
 
     def trade(self, trade: Print) -> None:
@@ -231,7 +232,7 @@ class Counterpart(Protocol):
     """Orders that the venue gathers, about, before it sends a book message."""
     wrong: Wrong
     relays: bool
-    """Whether it speaks for a gateway's books: then what those do not hold (summaries, candles) is refused, not computed from our trades."""
+    """Whether it speaks for a gateway: then summaries and candles are the venue's own words (`relay`), not computed from our trades."""
     decimals_max: int
     """Digits behind the point that this dialect can write."""
     first_trade: int
@@ -263,6 +264,13 @@ class Counterpart(Protocol):
 
     def held(self) -> list[Pair]:
         """What this client is subscribed to, of the same."""
+
+    @staticmethod
+    def spoken(data: bytes) -> list[bytes]:
+        """The summaries or candles of one of the venue's own messages, each word for word; [] where it is about something else."""
+
+    def relay(self, channel: str, raw: str, words: bytes, at: int) -> list[bytes]:
+        """What this client is told of a summary or candle: the venue's own words of it, which came at `at` (ns)."""
 
     def refuse(self, data: bytes, reason: str, text: str, now: int) -> list[Answer]:
         """Answer a message (empty: the connection's own path) with an error: a name of `model.reason` and what the venue said."""

@@ -30,7 +30,7 @@ from truetape.core.feed.counterpart import (
 from truetape.core.serve.bot import Ask, Bot, Request
 from truetape.core.serve.row import Row
 from truetape.core.sim.act import Hang, Say
-from truetape.model.event import Book, Gap, Lagged, Market, Status, Trade
+from truetape.model.event import Bar, Book, Gap, Lagged, Market, Status, Ticker, Trade
 from truetape.model.instrument import Instrument
 
 AGAIN = 1013
@@ -46,7 +46,15 @@ Whole: TypeAlias = Callable[[str], Book | None]
 """The whole book of a symbol by the venue's spelling, None where it cannot be believed now."""
 
 
+Words: TypeAlias = Callable[[Ticker | Bar], bytes | None]
+"""What the venue itself said of a summary or candle; None where that is not known."""
+WORDS_MAX = 720
+"""Candles that are kept of each symbol and length: as many as Kraken sends to who subscribes."""
 Told: TypeAlias = Say | Hang | Ask
+
+
+def mute(event: Ticker | Bar) -> None:
+    """Nobody listened."""
 
 
 NONE: Mapping[str, Listed] = {}
@@ -199,7 +207,7 @@ class NativeRoom:
 
     # -- the market -----------------------------------------------------------------------------------------------------
 
-    def feed(self, events: Iterable[Market], whole: Whole, now: int) -> list[Told]:
+    def feed(self, events: Iterable[Market], whole: Whole, now: int, words: Words = mute) -> list[Told]:
         """All that was published since the last time, in order; `whole` is as of the last of it."""
         hung: dict[Bot, str] = {}
         for event in events:
@@ -208,6 +216,8 @@ class NativeRoom:
                     self._book(event, hung)
                 case Trade():
                     self._trade(event)
+                case Ticker() | Bar():
+                    self._relay(event, words(event))
                 case Gap() | Status() | Lagged():
                     self._notice(event, hung)
         told = self.look(whole, now, hung)
@@ -253,7 +263,11 @@ class NativeRoom:
                 if event.topic == "book_delta" and listed.instrument.symbol == event.symbol:
                     self._lose(raw, "the gateway could not keep up", hung)
             return
-        if event.channel != "book" or event.raw not in self.rows:
+        if event.raw not in self.rows:
+            return
+        if event.channel.partition(".")[0] in ("ticker", "bar"):
+            self._hush(event, hung)
+        if event.channel != "book":
             return
         self._look[event.raw] = None
         if isinstance(event, Status) and event.reason == UNWANTED:
@@ -262,6 +276,29 @@ class NativeRoom:
             self._lose(event.raw, event.reason, hung)
         elif isinstance(event, Status) and event.state not in SEEING:
             self._lose(event.raw, f"{event.state}: {event.reason}", hung)
+
+    def _relay(self, event: Ticker | Bar, said: bytes | None) -> None:
+        """A summary or candle in the venue's own words."""
+        row = self.rows.get(event.raw)
+        if row is None or said is None:
+            return
+        channel, at = ("ticker", 0) if isinstance(event, Ticker) else (f"bar.{event.interval}", event.start)
+        kept = row.listed.words.setdefault(channel, {})
+        kept[at] = said
+        if len(kept) > WORDS_MAX:
+            del kept[min(kept)]
+        for bot in self._by_raw[event.raw]:
+            bot.out += bot.venue.relay(channel, event.raw, said, event.recv)
+
+    def _hush(self, event: Gap | Status, hung: dict[Bot, str]) -> None:
+        """Summaries or candles are missing, or stopped: who has them is to come again."""
+        if event.recovered if isinstance(event, Gap) else event.state in SEEING:
+            return
+        if self.rows[event.raw].listed.words.pop(event.channel, None) is None:
+            return  # nobody was told anything since the last time
+        for bot in self._by_raw[event.raw]:
+            if (event.channel, event.raw) in bot.venue.held():
+                hung.setdefault(bot, f"{event.raw} {event.channel}: {event.reason}")
 
     def _unwanted(self, raw: str, hung: dict[Bot, str]) -> None:
         """Nobody wanted the book any more: who has the trades alone has lost nothing."""
