@@ -426,6 +426,28 @@ def test_the_page_names_every_span_event_and_attribute() -> None:
     assert [name for name in names | outcomes if f"`{name}`" not in page] == []
 
 
+LOOK = """
+import asyncio, sys, truetape
+from truetape.app.stage import Stage
+async def main():
+    async with Stage("kraken") as sim, truetape.open({**sim.config(), "serve": {"port": 0}, "journal": {"dir": sys.argv[1]}}) as gateway:
+        assert await gateway.ready()
+asyncio.run(main())
+print(sorted(name for name in sys.modules if name.startswith(("opentelemetry", "requests", "google"))))
+"""
+
+
+def test_without_the_table_the_library_is_not_even_loaded(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LOOK, str(tmp_path / "tape")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=environment(),
+    )
+    assert (done.stdout, done.returncode) == ("[]\n", 0), done.stderr
+
+
 HIDDEN = "import sys; sys.modules['opentelemetry'] = None; from truetape.app.cli.main import main; main()"
 
 
