@@ -6,13 +6,17 @@ import asyncio
 import base64
 import json
 import os
+import random
 import socket
 import ssl
+import sys
 import time
+import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from websockets.asyncio.client import connect
@@ -25,6 +29,10 @@ from truetape.io.serve.door import Doors
 from truetape.io.serve.gateway import Answer, Request, listen
 
 WITHIN = 10.0
+HANDSHAKE_P99_S = 0.25
+"""Promised to whoever comes while a thousand others dawdle."""
+PATHS = ("open", "os.listdir", "os.mkdir", "os.rename", "os.remove", "os.scandir")
+"""What Python tells of files."""
 MASK = b"\x01\x02\x03\x04"
 UPGRADE = (
     "GET /v1/stream HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
@@ -172,7 +180,7 @@ async def test_what_breaks_the_protocol_is_answered_with_its_close_code() -> Non
             raw = await Raw.upgraded(gateway)
             await raw.send(attack)
             assert await raw.code() == code, name
-            assert rss_mb() - before < 16, name
+            assert rss_mb() - before < 8.4, name  # 8 MiB are promised, and the attack itself is in this process too
         async with asyncio.timeout(WITHIN):
             while len(service.hall.clients) > 1:
                 await asyncio.sleep(0.05)
@@ -290,6 +298,77 @@ async def test_a_token_that_is_no_text_is_a_bad_token(tmp_path: Path) -> None:
             assert (await raw.rest()).split()[1] == b"401", value[:20]
 
 
+async def test_a_bomb_is_not_unpacked(tmp_path: Path) -> None:
+    """512 MiB of nothing in half a megabyte, to a gateway that was offered compression and did not take it."""
+    squeeze = zlib.compressobj(9, wbits=-15)
+    bomb = b"".join(squeeze.compress(bytes(1 << 20)) for _ in range(512)) + squeeze.flush(zlib.Z_SYNC_FLUSH)
+    assert len(bomb) < 1 << 20
+    parts = [bomb[at : at + 60_000] for at in range(0, len(bomb), 60_000)]
+    one = frame(parts[0], 2, reserved=4)
+    many = frame(parts[0], 2, fin=False, reserved=4) + b"".join(frame(part, 0, fin=False) for part in parts[1:])
+    async with served() as (_, gateway), undisturbed(gateway):
+        for attack in (one, many):
+            before = rss_mb()
+            raw = await Raw.at(gateway)
+            raw.writer.write(
+                (UPGRADE + "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\r\n").encode()
+            )
+            async with asyncio.timeout(WITHIN):
+                head = await raw.reader.readuntil(b"\r\n\r\n")
+            assert b" 101 " in head and b"extensions" not in head.lower()
+            await raw.send(attack)
+            assert await raw.code() == 1002
+            assert rss_mb() - before < 16
+
+
+async def test_ten_thousand_hostile_names_open_no_file() -> None:
+    seed = random.randrange(1 << 32)
+    luck = random.Random(seed)
+    print("seed", seed)
+    pieces = [
+        "..",
+        "/",
+        "\\",
+        "%2e%2e%2f",
+        "\x00",
+        "etc",
+        "passwd",
+        "~",
+        ".",
+        "\r\n",
+        "C:",
+        "kraken:",
+        "BTC",
+        "*",
+        "\u202e",
+        "tape",
+        "${x}",
+        "'",
+        ";",
+    ]
+    names = ["zz" + "".join(luck.choices(pieces, k=luck.randint(2, 12))) for _ in range(10_000)]
+    opened: list[str] = []
+    listening = True
+    sys.addaudithook(lambda event, args: opened.append(str(args[0])) if listening and event in PATHS else None)
+    async with served(limits={"messages_per_s": 0}) as (_, gateway), connect(address(gateway)) as client:
+        await said(client)
+        opened.clear()
+        for at in range(0, len(names), 100):
+            for name in names[at : at + 100]:
+                await ask(client, type="subscribe", id=1, symbols=[name], channels=["trade"])
+            for name in names[at : at + 100]:
+                answer = await said(client)
+                assert (answer["type"], answer["reason"]) == ("error", "unknown"), (seed, name)
+        for name in names[:100]:
+            raw = await Raw.at(gateway)
+            await raw.send(b"GET /" + quote(name, safe="/.").encode() + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert (await raw.rest()).split()[1] == b"404", (seed, name)
+    Path(__file__).read_bytes()
+    listening = False
+    assert __file__ in opened, "it would have been seen"
+    assert [path for path in opened if "zz" in path or ".." in path or path.startswith("/etc")] == [], seed
+
+
 async def test_dripped_handshakes_are_closed_in_time_and_others_come_in_quickly() -> None:
     count = 1000 if os.environ.get("TRUETAPE_SOAK") else 200
     async with served() as (_, gateway), undisturbed(gateway):
@@ -297,16 +376,19 @@ async def test_dripped_handshakes_are_closed_in_time_and_others_come_in_quickly(
         doors = gateway.service.doors
         before = rss_mb()
         slow = [await Raw.at(gateway) for _ in range(count)]
-        began = time.monotonic()
         for raw in slow:
             raw.writer.write(b"GET /v1/st")
         async with asyncio.timeout(WITHIN):
             while len(doors.waiting) < count:
                 await asyncio.sleep(0.01)
             assert rss_mb() - before < 0.05 * count + 20
-            async with connect(address(gateway)) as client:
-                assert (await said(client))["type"] == "hello"
-        assert time.monotonic() - began < 3, "while they all wait"
+            waits = []
+            for _ in range(100):
+                asked = time.monotonic()
+                async with connect(address(gateway)) as client:
+                    assert (await said(client))["type"] == "hello"
+                    waits.append(time.monotonic() - asked)
+            assert sorted(waits)[98] < HANDSHAKE_P99_S, "while they all wait"
         async with asyncio.timeout(WITHIN):
             while doors.waiting:
                 for raw in slow:
