@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sys
+from collections.abc import Awaitable, Callable
 
 import ccxt.pro
 import snippets
@@ -14,6 +15,15 @@ async def main(ws_url: str, rest_url: str, seconds: float, symbols: list[str]) -
     exchange = names["exchange"]
     counted = {"messages": 0, "trades": 0}
     errors: list[str] = []
+
+    async def ever(watch: Callable[[str], Awaitable[None]], symbol: str) -> None:
+        """As its users do: an error is told, and the same is asked again."""
+        while True:
+            try:
+                await watch(symbol)
+            except Exception as error:
+                errors.append(repr(error)[:200])
+                await asyncio.sleep(0.2)
 
     async def books(symbol: str) -> None:
         while True:
@@ -34,8 +44,8 @@ async def main(ws_url: str, rest_url: str, seconds: float, symbols: list[str]) -
         async with asyncio.timeout(seconds), asyncio.TaskGroup() as group:
             await exchange.load_markets()
             for symbol in symbols:
-                group.create_task(books(symbol.replace("-", "/")))
-                group.create_task(trades(symbol.replace("-", "/")))
+                group.create_task(ever(books, symbol.replace("-", "/")))
+                group.create_task(ever(trades, symbol.replace("-", "/")))
     except TimeoutError:
         pass
     except Exception as error:
