@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from native_bots import ConnectionClosed, connect, said, until
-from tests.app.test_native_adds import before
+from tests.app.test_native_adds import before, carried
 from tests.app.test_tape_server import shown
 from truetape.io.store import reader
 from truetape.model.record import Frame
@@ -77,6 +77,15 @@ async def test_kraken_tickers_and_candles_begin_with_a_snapshot(tmp_path: Path) 
     theirs = sent(tape)
     assert members
     assert all(member in theirs for member in members)
+
+
+async def test_candles_of_two_lengths_are_both_let_go() -> None:
+    async with before("binance", linger_s=0.5) as (sim, gateway, base):
+        raw = list(sim.market.listed)[1]
+        async with connect(f"ws://{base}/ws/{raw.lower()}@kline_1s/{raw.lower()}@kline_1m") as socket:
+            await said(socket)
+            assert {word for word, _ in carried(gateway)} == {"book", "bar.1s", "bar.1m"}
+        await until(lambda: {word for word, _ in carried(gateway)} == {"book"})
 
 
 async def test_tickdb_tickers_are_the_venues_own(tmp_path: Path) -> None:

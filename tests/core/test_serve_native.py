@@ -147,6 +147,20 @@ def test_a_kraken_bot_waits_for_a_book_that_is_not_live_and_may_change_its_mind(
     assert b'"price":10.00,"qty":1.00' in act.frames[1], "the digits that the checksum is made of"
 
 
+def test_a_symbol_that_is_gone_is_gone_for_bots_of_narrow_tokens_too() -> None:
+    found = NativeRoom("kraken", _serve_kraken.Counterpart, True)
+    found.add("BTC/USD", "BTC-USD", NOW)
+    found.opened(1, "/v2", dict(found.listed), NOW)
+    found.drop("BTC/USD")
+    ask = b'{"method":"subscribe","params":{"channel":"book","symbol":["BTC/USD"]},"req_id":4}'
+    (act,) = found.received(1, ask, NOW)
+    assert isinstance(act, Ask)
+    found.settled(1, ("book", "BTC/USD"), None)
+    (say,) = found.proceed(1, NOW)
+    assert isinstance(say, Say)
+    assert json.loads(say.frames[0])["error"] == "Currency pair not supported BTC/USD"
+
+
 def test_trades_keep_the_venues_ids() -> None:
     found = room(book([(10.0, 1.0)], [(11.0, 1.0)], 5))
     trade = Trade("binance", "BTC-USDT", "BTCUSDT", NOW, NOW, 10.125, 2.0, "sell", "900719")

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from truetape.app.wants import Asked, Wants
-from truetape.core.route.router import Pattern
+from truetape.app.wants import Asked, Key, Wants
 
 WANTS_MAX = 1_000
 """Subscriptions kept for those who left; beyond it they are let go at once."""
@@ -21,14 +20,14 @@ class Linger:
 
     def __init__(self, linger_s: float) -> None:
         self.ns = round(min(linger_s, LONGEST_S) * 1e9)
-        self._until: dict[tuple[Pattern, ...], tuple[int, list[Asked]]] = {}
+        self._until: dict[tuple[Key, ...], tuple[int, list[Asked]]] = {}
 
     def left(self, wants: Wants, asked: Sequence[Asked], now: int) -> None:
         """Somebody was cut off who wanted this."""
         own = [one for one in asked if one.want is not None]  # a star asks the venues for nothing
         if not own or not self.ns or len(self._until) >= WANTS_MAX:
             return
-        key = tuple(one.pattern for one in own)
+        key = tuple((one.feed.name, one.want.channel, one.want.raw) for one in own if one.feed and one.want)
         self._until.pop(key, None)
         self._until[key] = (now + self.ns, own)
         wants.hold(key, own)

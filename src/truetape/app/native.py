@@ -199,10 +199,15 @@ class Natives:
             return Answer(reply.status, reply.body, dict(reply.headers))
 
         def ready() -> bool:
-            if symbol and not speaker.adds.pending:
-                speaker.adds.fetch(claims, symbol)  # the list came: now it is known whether there is such a symbol
-            doubt = symbol in self.may(speaker, claims) and not speaker.room.ready(symbol)
-            return not (speaker.adds.pending or doubt)
+            if speaker.adds.pending:
+                return False
+            if symbol and symbol not in speaker.room.listed:
+                speaker.adds.fetch(
+                    claims, symbol
+                )  # perhaps the list came: now it is known whether there is such a symbol
+            row = speaker.room.listed.get(symbol)
+            mine = row is not None and self.may_read(speaker, claims, row.instrument.symbol)
+            return not mine or speaker.room.ready(symbol)
 
         if ready() or len(self._held) >= HELD_MAX or self.service.draining:
             return answer(now)

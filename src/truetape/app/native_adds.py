@@ -214,7 +214,9 @@ class Adds:
         return key in self._added or not most or len(self._added) < most
 
     def _count(self, asked: Asked, by: int, until: int = 0) -> None:
-        if not self.natives.service.gateway.wants.configured(asked):
+        if by < 0 and _key(asked) not in self._added:
+            return  # the configuration named it when it was asked for
+        if by < 0 or not self.natives.service.gateway.wants.configured(asked):
             row = self._added.setdefault(_key(asked), [0, 0])
             row[0] += by
             row[1] = max(row[1], until)

@@ -98,6 +98,8 @@ class NativeRoom:
         if not self._by_raw[raw]:
             for held in (self.rows, self.listed, self._by_raw):
                 del held[raw]
+            for bot in self.bots.values():
+                bot.listed.pop(raw, None)  # where what it may have is a mapping of its own
             self._look.pop(raw, None)
 
     def ready(self, raw: str) -> bool:
