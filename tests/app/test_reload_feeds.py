@@ -332,7 +332,7 @@ async def test_what_consumers_hold_of_a_feed_that_went_is_asked_for_when_it_come
         lines = file.feeds.pop("binance")
         await reloaded(file, gateway)
         other.socket.transport.abort()  # what it held is kept for a while, of a feed that is not there
-        await until(lambda: gateway.service is not None and gateway.service.subscriptions == 1)
+        await until(lambda: sum("#" in box.name for box in gateway.boxes) == 1)
         file.feeds["binance"] = lines
         await reloaded(file, gateway)
         await until(lambda: books(gateway).get(f"binance:{own}") == "LIVE")
