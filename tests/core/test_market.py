@@ -16,7 +16,7 @@ from truetape.core.feed.plan import Feed
 from truetape.core.feed.venue import Want
 from truetape.core.feed.write import decimal, rfc3339, steps
 from truetape.core.route.pump import Pump
-from truetape.core.sim.flow import LEVELS_MIN
+from truetape.core.sim.flow import LEVELS_MIN, Flow
 from truetape.core.sim.listing import listings
 from truetape.core.sim.loop import Loop
 from truetape.core.sim.market import Market
@@ -164,6 +164,24 @@ def test_books_stay_deep_uncrossed_and_numbered_without_a_hole(seed: int, orders
         assert max(len(listed.bids.keys), len(listed.asks.keys)) < 120
         assert (listed.asks.best - listed.bids.best) / listed.bids.best < 0.02
         assert 0.5 < listed.day.close / listed.day.open < 2
+
+
+@pytest.mark.parametrize("price", [5_000, 7_123, 12_345, 671_234])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_after_an_hour_the_best_levels_are_still_near_the_fair_price(price: int, seed: int) -> None:
+    """40,000 orders: an hour of the busiest of 1,000 symbols at 3,400 messages a second."""
+    flow = Flow(MatchingBook(), price, 1000, Random(f"{seed}:{price}").random)
+    flow.open()
+    for step in range(40_000):
+        flow.step()
+        if step % 50:
+            continue
+        flow.book.changes()
+        bids, asks = flow.book.bids.keys, flow.book.asks.keys
+        middle = (bids[-1] - asks[-1]) / 2
+        where = f"price {price}, seed {seed}, step {step}"
+        assert abs(middle - flow._fair) < 0.02 * price, f"{where}: stands at {middle}, fair is {flow._fair}"
+        assert max(middle - bids[-20], -asks[-20] - middle) < 0.03 * price, f"{where}: 20 levels reach too far"
 
 
 def test_history_gives_the_book_at_any_number() -> None:
