@@ -2,7 +2,8 @@
 
 The shape is that of a small liquid market: most inputs place or withdraw an order near the best prices, about one in twelve takes;
 when the fair price leaves the spread, orders cross it and pull the book along. A side never has fewer than `LEVELS_MIN` levels
-after a step; one that has hardly more is filled where the market is, so that the book stays together however long it runs. Chance comes from the draw that it was given: same seed, same flow.
+after a step; one that has hardly more is filled where the market is, so that the book stays together however long it runs.
+Chance comes from the draw that it was given: same seed, same flow.
 Next door: `matching.py` holds the book; `market.py` has one flow for each symbol.
 """
 
