@@ -33,7 +33,7 @@ from truetape.core.serve.meter import Bucket, Crowd
 from truetape.core.serve.peer import Peer, Refused, Rules
 from truetape.io.clock import now as clock
 from truetape.io.serve.client import Client, Pipe
-from truetape.io.serve.door import Doors, room
+from truetape.io.serve.door import Doors, Files
 from truetape.io.serve.gateway import Answer, Request, listen
 from truetape.io.serve.hall import Hall
 from truetape.io.serve.sidecar import Sidecar
@@ -49,6 +49,7 @@ GOODBYE_S = 2.0
 """How long clients have to answer a close frame at the end."""
 AGAIN_S = (1.0, 6.0)
 """When clients are told to come back after a drain: spread, so that they do not come all at once."""
+DOORSTEP = 32
 FAREWELLS = 100
 """So many in one turn of the loop."""
 SWEEP_EVERY = 5 * SECOND
@@ -104,7 +105,8 @@ class Service:
         refuse_exposure(how, tokens=self.rules.tokens)
         try:
             self.tls = certificate(how)
-            self._room = room()
+            self._files = Files()
+            self._bound()
             self._server = await listen(self, self.doors, how.host, how.port, self.tls, how.limits.message_bytes)
         except OSError as error:
             raise ConfigError(
@@ -155,7 +157,7 @@ class Service:
         self.hall.window_s = how.coalesce_ms / 1000
         self._addresses.most = how.limits.connections_per_address
         self._tokens.most = how.limits.connections_per_token
-        self.doors.crowd.most = how.limits.connections_per_address
+        self._bound()
         self._handshakes.clear()
         now = clock()
         for client in list(self.hall.clients):
@@ -194,6 +196,7 @@ class Service:
         if now - self._swept >= SWEEP_EVERY:
             self._swept = now
             self.desk.sweep(now)
+            self._bound()
             self._handshakes.clear()
 
     # -- admission (see io.serve.gateway.Host) --------------------------------------------------------------------------
@@ -226,8 +229,7 @@ class Service:
         origin = request.headers.get("origin")
         if origin is not None and origin not in self.how.origins and not self._own(origin, request):
             return self._no(403, "this origin is not allowed; the gateway's [serve] origins lists those that are")
-        most = min(self.how.limits.connections or self._room, self._room)
-        if len(self.hall.clients) + len(self.natives.visits) >= most:
+        if self._crowded():
             return Answer(503, b"too many connections\n", {**TEXT, "Retry-After": "5"})
         if native:
             return self.natives.upgrade(request)
@@ -252,7 +254,17 @@ class Service:
 
     def _local(self, subprotocol: str) -> Visit | None:
         """A client on the Unix socket: the gateway's own user."""
-        return Visit(self, subprotocol, EVERYONE) if subprotocol in (JSON, MSGPACK) and not self.draining else None
+        welcome = subprotocol in (JSON, MSGPACK) and not self.draining and not self._crowded()
+        return Visit(self, subprotocol, EVERYONE) if welcome else None
+
+    def _crowded(self) -> bool:
+        """Whether there are as many clients as may be: some files are left to those who ask how we are, and to say 503."""
+        room = self.doors.most - min(DOORSTEP, self.doors.most // 4)
+        return len(self.hall.clients) + len(self.natives.visits) >= min(self.how.limits.connections or room, room)
+
+    def _bound(self) -> None:
+        """What the limit on open files leaves to the door, beside the connections that there are by now."""
+        self.doors.bound(self._files.room(len(self.gateway.pump.links)), self.how.limits.connections_per_address)
 
     def _no(self, status: int, text: str) -> Answer:
         self.refused[str(status)] = self.refused.get(str(status), 0) + 1

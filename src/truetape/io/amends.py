@@ -10,10 +10,11 @@ each turn of the loop. Next door: `io.net` and `io.serve` use them.
 from __future__ import annotations
 
 import asyncio
+import socket
 import weakref
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
 from truetape.core.serve.rfc6455 import may_be_sent
 
@@ -66,12 +67,27 @@ def _nobody() -> None:
     """Nobody's yet."""
 
 
-def accept_patiently(server: Any) -> None:
-    """Have an aiofastnet server, which must not serve yet, wait a second where no file can be opened; those who stand go on meanwhile."""
-    accept = server._accept_connection
+class Porch(Protocol):
+    """Who counts sockets from `accept` on."""
+
+    def left(self) -> int:
+        """How many more there is room for."""
+
+    def arrives(self, place: tuple[Any, ...]) -> bool:
+        """One of this address and port was accepted; False where it has to go."""
+
+    def arrived(self, place: tuple[Any, ...]) -> None:
+        """Its protocol has it, or it went."""
+
+
+def accept_patiently(server: Any, porch: Porch) -> None:
+    """Have an aiofastnet server, which must not serve yet, take no more sockets than the porch has room for; the next one it closes unheard.
+    Where no file can be opened all the same, it waits a second; those who stand go on meanwhile."""
+    accept, shake, backlog = server._accept_connection, server._accept_connection2, server._backlog
 
     def patient(listening: Any) -> None:
         loop = asyncio.get_running_loop()
+        server._backlog = min(backlog, porch.left())  # in one turn it takes one more than that
         try:
             accept(listening)
         except AttributeError:
@@ -82,4 +98,19 @@ def accept_patiently(server: Any) -> None:
         if listening.fileno() >= 0:  # not closed meanwhile
             server._start_serving_one_listener(listening)
 
+    async def counted(one: socket.socket) -> None:
+        try:
+            place = one.getpeername()
+        except OSError:
+            one.close()  # it went
+            return
+        if not porch.arrives(place):
+            one.close()
+            return
+        try:
+            await shake(one)
+        finally:
+            porch.arrived(place)
+
     server._accept_connection = patient
+    server._accept_connection2 = counted

@@ -14,7 +14,7 @@ import ssl
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import aiofastnet
 from picows import WSAutoPingStrategy
@@ -31,35 +31,74 @@ SWEEP_S = 1.0
 RECEIVE_BYTES = 128 * 1024
 """What the system holds of a client's bytes; picows doubles its own buffer to what one read brings, and never shrinks it."""
 RESERVE = 128
+SPARE = 16
+"""Files that the gateway itself may need at once, beside two for each of its connections: segments of the tape, fetches, buses."""
+ENOUGH = 1 << 30
 READ_BYTES = 2048
 """picows' buffer for one client, at first: clients say little."""
 Visitor = Callable[[Any], Any]
+Place: TypeAlias = tuple[Any, ...]
+"""A client's address and port."""
+NOWHERE: Place = ("?",)
 
 
 class Doors:
-    """Who waits, by transport: its address, and since when (ns); `crowd` counts them by address."""
+    """Who waits, by transport: its address, and since when (ns); `crowd` counts them by address, `most` bounds all that are open.
+
+    A socket is counted from `accept` on, for a TLS handshake may last. Of few files no address takes more than half.
+    """
 
     def __init__(self, per_address: int, answer_s: float = ANSWER_S) -> None:
         self.waiting: dict[asyncio.BaseTransport, tuple[str, int]] = {}
         self.turned_away = 0
+        self.most = ENOUGH
+        self.open = 0
+        self._arriving: dict[Place, None] = {}
         self._answer_ns = round(answer_s * 1e9)
         self.crowd = Crowd(per_address)
         self._sweep: asyncio.TimerHandle | None = None
 
-    def came(self, transport: Any) -> bool:
-        """A socket was accepted; False where it has to go."""
-        peer = transport.get_extra_info("peername") or ("?",)
-        address = str(peer[0])
-        if not self.crowd.enter(address):
+    def bound(self, most: int, per_address: int) -> None:
+        """So many may be open, and so many of one address may wait (0: no limit), from now on; who is in stays."""
+        self.most = most
+        half = max(1, most // 2)
+        self.crowd.most = min(per_address or half, half)
+
+    def left(self) -> int:
+        """How many more there is room for."""
+        return max(0, self.most - self.open - len(self._arriving))
+
+    def arrives(self, place: Place) -> bool:
+        """A socket of this address and port was accepted; False where it has to go."""
+        if not self.left() or not self.crowd.enter(str(place[0])):
             self.turned_away += 1
             return False
+        self._arriving[place] = None
+        return True
+
+    def arrived(self, place: Place) -> None:
+        """It came to the door meanwhile, or never will."""
+        if self._arriving.pop(place, self) is None:
+            self.crowd.leave(str(place[0]))
+
+    def came(self, transport: Any) -> None:
+        """It can be spoken with."""
+        place = transport.get_extra_info("peername") or NOWHERE
+        address = str(place[0])
+        if self._arriving.pop(place, self) is not None:  # not seen before
+            self.crowd.enter(address)
+        self.open += 1
         self.waiting[transport] = (address, clock())
         if self._sweep is None:
             self._sweep = asyncio.get_running_loop().call_later(SWEEP_S, self._look)
-        return True
+
+    def gone(self, transport: asyncio.BaseTransport) -> None:
+        """It is closed."""
+        self.open -= 1
+        self.passed(transport)
 
     def passed(self, transport: asyncio.BaseTransport) -> None:
-        """It became a WebSocket, or went."""
+        """It became a WebSocket."""
         if (found := self.waiting.pop(transport, None)) is not None:
             self.crowd.leave(found[0])
 
@@ -115,13 +154,10 @@ class _Door(WSProtocol):  # type: ignore[misc]  # its stub leaves it out
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self.stands = transport
-        if not self.doors.came(transport):
-            asyncio.get_running_loop().call_soon(
-                transport.abort
-            )  # not now: aiofastnet would begin to read from what is closed
+        self.doors.came(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.doors.passed(self.stands)
+        self.doors.gone(self.stands)
         if self.later is not None:
             later, self.later = self.later, None
             later.answer.cancel()
@@ -146,16 +182,25 @@ async def serve(
     options: dict[str, Any] = {"ssl": tls, "ssl_handshake_timeout": HANDSHAKE_S} if tls is not None else {}
     create = partial(aiofastnet.create_server, asyncio.get_running_loop())
     server: Any = await create(made, host=address, port=port, start_serving=False, **options)
-    accept_patiently(server)
+    accept_patiently(server, doors)
     await server.start_serving()
     for one in server.sockets:
         one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
     return cast("asyncio.Server", server)
 
 
-def room() -> int:
-    """How many clients the open-files limit has room for: a quarter of it, at most 128, is kept for the venues, the tape, and whoever is at
-    the door. Asked at the start, when what the gateway itself needs is open."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    own = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 32
-    return max(1, soft - own - min(RESERVE, soft // 4)) if soft != resource.RLIM_INFINITY else 1 << 30
+class Files:
+    """How many sockets at the door the open-files limit has room for. Made at the start, when what the gateway itself needs is open but for its
+    connections: `room` keeps two for each (a new one is dialed before the old one is closed) and some to spare, and at least a quarter of
+    the limit or 128."""
+
+    def __init__(self) -> None:
+        self._soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._own = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 32
+
+    def room(self, links: int) -> int:
+        """So many, beside this number of connections to venues."""
+        if self._soft == resource.RLIM_INFINITY:
+            return ENOUGH
+        kept = max(min(RESERVE, self._soft // 4), 2 * links + SPARE)
+        return max(2, self._soft - self._own - kept)
