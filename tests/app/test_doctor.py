@@ -7,12 +7,15 @@ import socket
 from pathlib import Path
 from typing import Any
 
+from tests.app.child import Child
 from tests.app.conftest import last_json, run
 from trace_room import Collector
 from truetape.app.cert import make, pin
 from truetape.app.config import parse
-from truetape.app.doctor import Finding, examine
+from truetape.app.doctor import examine
+from truetape.app.finding import Finding
 from truetape.app.sim import Options, Simulator
+from truetape.app.stage import Stage
 from truetape.app.symbols import resolve_all
 
 
@@ -55,6 +58,28 @@ async def test_what_is_not_well_says_what_to_do(tmp_path: Path) -> None:
     assert "could not be checked" in found["lost: name"].todo
     assert found["open files"].verdict == "warn"
     assert "ulimit -n" in found["open files"].todo
+
+
+def test_beside_its_own_gateway_what_that_listens_on_is_well(tmp_path: Path) -> None:
+    with Stage("kraken", symbols=1) as stage:
+        child = Child(tmp_path, stage.feed(), 'socket = "s.sock"\n[control]\nsocket = "c.sock"')
+        child.start()
+        assert child.process is not None
+        try:
+            done = run("doctor", child.path, "--json", cwd=tmp_path)
+            rows = {row["check"]: row for row in last_json(done.stdout)["checks"]}
+            assert f"process {child.process.pid}, up for" in rows["gateway"]["found"]
+            for check in ("gateway", "data port", "control socket", "unix socket"):
+                assert rows[check]["verdict"] == "ok", rows[check]
+            with socket.create_server(("127.0.0.1", 0)) as taken:
+                text = child.path.read_text().replace(str(child.port), str(taken.getsockname()[1]))
+                other = tmp_path / "other.toml"
+                other.write_text(text.replace('"s.sock"', '"t.sock"'))
+                done = run("doctor", other, "--json", cwd=tmp_path)
+            rows = {row["check"]: row for row in last_json(done.stdout)["checks"]}
+            assert (done.returncode, rows["data port"]["verdict"]) == (1, "fail"), "somebody else's"
+        finally:
+            child.end()
 
 
 async def test_a_collector_is_asked_whether_it_takes_spans() -> None:

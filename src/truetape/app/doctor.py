@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from msgspec import Struct
-
 from truetape.app import secrets, tls
 from truetape.app.config import Config, ConfigError, FeedConfig
+from truetape.app.finding import Finding
 from truetape.app.keyring import keyring
+from truetape.app.listening import ports
 from truetape.app.tracing import make_tracer
 from truetape.core.feed.plan import Feed, connections
 from truetape.io.clock import now as clock
@@ -46,18 +46,10 @@ EXTRAS = {
 }
 
 
-class Finding(Struct, frozen=True):
-    """One thing that was looked at. `unknown`: it could not be, and `todo` says why that matters."""
-
-    check: str
-    verdict: Literal["ok", "warn", "fail", "unknown"]
-    found: str
-    todo: str = ""
-
-
 async def examine(config: Config, feeds: list[Feed]) -> list[Finding]:
     """All checks, those of the network at the same time."""
-    out = [*files(config, feeds), *disk(config), *memory(config), *ports(config), *keys(config), *extras()]
+    listening = await asyncio.to_thread(ports, config)
+    out = [*files(config, feeds), *disk(config), *memory(config), *listening, *keys(config), *extras()]
     by_name = {feed.name: feed for feed in config.feeds}
     found = await asyncio.gather(*(venue(by_name[feed.name], feed) for feed in feeds), collector(config))
     return [*out, *(row for rows in found for row in rows)]
@@ -136,53 +128,6 @@ def memory(config: Config) -> list[Finding]:
     if budget > available:
         return [Finding("memory", "warn", said, "a smaller [memory] budget_mb, or fewer other programs")]
     return [Finding("memory", "ok", said)]
-
-
-def ports(config: Config) -> list[Finding]:
-    """Whether what is to be listened on is free."""
-    out = []
-    if config.serve is not None and config.serve.port:
-        where = f"{config.serve.host}:{config.serve.port}"
-        try:
-            family = socket.AF_INET6 if ":" in config.serve.host else socket.AF_INET
-            with socket.socket(family) as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind((config.serve.host, config.serve.port))
-            out.append(Finding("data port", "ok", f"{where} is free"))
-        except OSError as error:
-            out.append(
-                Finding(
-                    "data port",
-                    "fail",
-                    f"{where}: {error.strerror or error}",
-                    "stop what listens there, or set another [serve] port",
-                )
-            )
-    named = {
-        "control socket": config.control.socket if config.control is not None else "",
-        "unix socket": config.serve.socket if config.serve else "",
-    }
-    for name, text in named.items():
-        if text:
-            out.append(_socket(name, Path(text)))
-    return out
-
-
-def _socket(name: str, path: Path) -> Finding:
-    if path.exists() or path.is_symlink():
-        with socket.socket(socket.AF_UNIX) as probe:
-            probe.settimeout(1)
-            try:
-                probe.connect(str(path))
-            except OSError:
-                return Finding(name, "ok", f"{path}: an old one, that is replaced")
-        return Finding(name, "fail", f"{path}: a gateway answers there", "stop it, or set another path")
-    there = next(parent for parent in path.absolute().parents if parent.exists())
-    if not os.access(there, os.W_OK):
-        return Finding(
-            name, "fail", f"{there}: cannot be written to", "let the gateway's user write there, or set another path"
-        )
-    return Finding(name, "ok", f"{path} is free")
 
 
 def keys(config: Config) -> list[Finding]:

@@ -26,6 +26,7 @@ def status(gateway: Gateway, *, subscriptions: bool = True) -> dict[str, Any]:
     return {
         "version": truetape.__version__,
         "started": gateway.started,
+        "data_port": gateway.service.port if gateway.service is not None else None,
         "uptime_s": round((now - gateway.started) / SECOND, 3),
         "subscriptions": [row for link in gateway.pump.links.values() for row in _streams(link, now)]
         if subscriptions
