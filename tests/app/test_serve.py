@@ -148,6 +148,20 @@ async def test_messages_that_are_none_are_explained_and_ten_of_them_end_it() -> 
         assert client.close_code == 4505
 
 
+@pytest.mark.parametrize("packed", [False, True])
+async def test_an_error_names_the_message_that_it_is_about_where_that_can_be_read(packed: bool) -> None:
+    wrong = {"type": "subscribe", "symbols": ["kraken:*"], "channels": ["trade"], "depht": 5}
+    encode, decode = (msgspec.msgpack.encode, msgspec.msgpack.decode) if packed else (json.dumps, json.loads)
+    protocols: Any = ["truetape.v1.msgpack"] if packed else None
+    async with served() as (_, gateway), connect(address(gateway), subprotocols=protocols) as client:
+        await client.recv()
+        for number, expected in ((7, 7), ("seven", -1), (-3, -1), (None, -1)):
+            await client.send(encode({**wrong, "id": number} if number is not None else wrong))
+            answer = decode(await client.recv())
+            assert (answer["type"], answer["reason"], answer["id"]) == ("error", "bad_message", expected)
+            assert "depht" in answer["text"] or number != 7
+
+
 async def test_message_pack_by_sub_protocol_and_a_wrong_kind_of_frame_ends_it() -> None:
     packed: Any = ["truetape.v1.msgpack"]
     async with served() as (_, gateway), connect(address(gateway), subprotocols=packed) as client:

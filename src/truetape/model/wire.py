@@ -166,7 +166,7 @@ class Pong(Struct, frozen=True, tag_field="type", tag="pong"):
 
 
 class Error(Struct, frozen=True, tag_field="type", tag="error"):
-    """A message could not be followed; the connection goes on. `id` is that of the subscribe or unsubscribe, -1 without one."""
+    """A message could not be followed; the connection goes on. `id` is the message's own, even where the rest is wrong; -1 without one."""
 
     reason: str
     text: str

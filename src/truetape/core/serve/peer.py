@@ -37,6 +37,18 @@ _DECODERS: dict[Encoding, Decoder] = {
 }
 
 
+class _Asked(Struct):
+    """What is left to read of a message that is wrong otherwise."""
+
+    id: wire.Number
+
+
+_ID_DECODERS: dict[Encoding, Callable[[bytes], _Asked]] = {
+    "json": msgspec.json.Decoder(_Asked).decode,
+    "msgpack": msgspec.msgpack.Decoder(_Asked).decode,
+}
+
+
 class Rules(Struct, frozen=True, kw_only=True):
     """What every client of a server is held to."""
 
@@ -126,7 +138,8 @@ class Peer:
             self._errors += 1
             if self._errors >= ERRORS_MAX:
                 return self.end("bad_message", f"{ERRORS_MAX} messages that are none; the last: {error}", now)
-            return [wire.Error("bad_message", f"expected authenticate, have, subscribe, unsubscribe or ping: {error}")]
+            why = f"expected authenticate, have, subscribe, unsubscribe or ping: {error}"
+            return [wire.Error("bad_message", why, self._id_of(data))]
         if self.claims is None and not isinstance(asked, wire.Authenticate):
             return self.end("no_token", "expected authenticate first", now)
         match asked:
@@ -140,6 +153,13 @@ class Peer:
                 return self._subscribe(asked, now)
             case wire.Unsubscribe():
                 return self._unsubscribe(asked)
+
+    def _id_of(self, data: bytes) -> int:
+        """The id of a message that could not be followed, so that a client knows which; -1 where none can be read."""
+        try:
+            return _ID_DECODERS[self.encoding](data).id
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError):
+            return -1
 
     def _authenticate(self, asked: wire.Authenticate, now: int) -> list[wire.ToClient]:
         if not self.rules.tokens:
