@@ -260,7 +260,9 @@ def token_issue(
     role: Annotated[str, typer.Option(help="reader, trader, ops or admin")] = "reader",
     allow: Annotated[
         list[str] | None,
-        typer.Option(help="what it may read, such as kraken:BTC-USD or *:ETH-USD/trade; again for more"),
+        typer.Option(
+            help="what it may read, such as kraken:BTC-USD or *:ETH-USD/trade; again for more; without it everything"
+        ),
     ] = None,
     ttl: Annotated[str, typer.Option(help="how long it is valid: 90s, 15m, 12h, 30d")] = "30d",
     key: Annotated[str, typer.Option(help="the id of the key to sign with; without it the first that can")] = "",

@@ -58,8 +58,10 @@ def issue(config: Path, name: str, role: str, allow: list[str], life: str, key: 
     except (BadKey, BadPattern) as error:
         raise ConfigError(str(error)) from None
     print(token)
+    what = f"everything ({', '.join(allow)})" if "*" in allow else ", ".join(allow) or "nothing"
+    narrower = "; --allow and --ttl make it less" if "*" in allow else ""
     print(
-        f"{name}: {role}, may read {', '.join(allow) or 'nothing'}, until {_date(expires)}, id {number}",
+        f"{name}: role {role}, may read {what}, for {life} until {_date(expires)}, id {number}{narrower}",
         file=sys.stderr,
     )
     return 0
