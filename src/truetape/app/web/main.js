@@ -206,7 +206,7 @@ async function poll() {
 function tell(status, who) {
   const memory = status.memory;
   const used = memory ? ` · ${Math.round(memory.rss_mb)} of ${memory.budget_mb} MB` : "";
-  const lag = status.loop_lag_ms ?? 0;
+  const lag = Math.round((status.loop_lag_ms ?? 0) * 10) / 10;
   by("process").textContent = `${status.version} · up ${up_for(status.uptime_s)}${used} · loop lag ${lag} ms`;
   histogram = Object.values(status.delays ?? {}).flat();
   late = true;
