@@ -250,22 +250,29 @@ def test_run_ends_cleanly_when_it_is_told_to(
     assert last_json(run("replay", tmp_path / "tape", "--json").stdout)["digest"] == said[-1]["digest"]
 
 
-def test_a_second_gateway_on_the_same_tape_or_socket_is_exit_1_and_says_why(
+def test_a_second_gateway_on_the_same_tape_or_socket_says_why(
     tmp_path: Path, serve: Callable[..., Program], kraken: Simulator
 ) -> None:
     serve().line("connected")
     same = write_config(tmp_path / "second.toml", {"feeds": [kraken.feed()], "journal": {"dir": "tape"}})
     assert "expected no other writer, found process" in refused("run", same, code=1, cwd=tmp_path)
     same = write_config(tmp_path / "third.toml", {"feeds": [kraken.feed()], "control": {"socket": "run/s"}})
-    assert "another gateway answers there" in refused("run", same, code=1, cwd=tmp_path)
+    assert "another gateway answers there" in refused("run", same, code=2, cwd=tmp_path), "as a port that is taken"
 
 
-def test_a_tape_that_cannot_be_written_is_exit_1_and_says_so(tmp_path: Path, kraken: Simulator) -> None:
+@pytest.mark.parametrize("wrong", [("bogus",), ("info", "--format", "bogus")])
+def test_a_level_that_is_none_is_wrong_use_whether_or_not_a_gateway_runs(
+    tmp_path: Path, wrong: tuple[str, ...]
+) -> None:
+    assert "bogus" in refused("log", *wrong, "--socket", tmp_path / "absent", code=2)
+
+
+def test_a_tape_or_socket_that_cannot_be_made_says_so(tmp_path: Path, kraken: Simulator) -> None:
     (tmp_path / "file").write_text("")
     path = write_config(tmp_path / "g.toml", {"feeds": [kraken.feed()], "journal": {"dir": "file"}})
     assert "change [journal] dir" in refused("run", path, code=1, cwd=tmp_path)
     path = write_config(tmp_path / "g.toml", {"feeds": [kraken.feed()], "control": {"socket": "file"}})
-    assert "set another [control] socket" in refused("run", path, code=1, cwd=tmp_path)
+    assert "set another [control] socket" in refused("run", path, code=2, cwd=tmp_path)
 
 
 def test_run_goes_on_without_its_venue_and_says_what_it_waits_for(

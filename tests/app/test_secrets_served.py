@@ -132,7 +132,7 @@ async def test_the_level_and_format_change_while_running(tmp_path: Path) -> None
             assert (await asyncio.to_thread(run, "log", "info", "--format", "console", cwd=tmp_path)).returncode == 0
             assert (await asyncio.to_thread(run, "log", "info", "--format", "json", cwd=tmp_path)).returncode == 0
             wrong = await asyncio.to_thread(run, "log", "loud", cwd=tmp_path)
-            assert wrong.returncode == 1
+            assert wrong.returncode == 2
             assert "expected level = debug, info, warning, error" in wrong.stderr
             os.kill(process.pid, signal.SIGTERM)
             assert await asyncio.to_thread(process.wait, 20) == 0

@@ -10,12 +10,12 @@ from truetape.app.capture import BadInput
 from truetape.app.config import ConfigError
 from truetape.app.dialects import UnknownVenue
 from truetape.app.secrets import SecretError, redact
-from truetape.io.serve.control import ControlError
+from truetape.io.serve.control import ControlError, Taken
 from truetape.io.store.journal import JournalError
 
 # typer carries a copy of click; its exceptions are reached through the public BadParameter
 USAGE: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
-WRONG_USE = (ConfigError, UnknownVenue, BadInput, SecretError)
+WRONG_USE = (ConfigError, UnknownVenue, BadInput, SecretError, Taken)
 EXPECTED = (*WRONG_USE, USAGE, ControlError, JournalError, ExceptionGroup)
 
 

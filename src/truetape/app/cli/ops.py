@@ -51,5 +51,10 @@ def log(
 ) -> None:
     """Change how much a running gateway logs, and how."""
     from truetape.app.cli import operator as room
+    from truetape.app.config import ConfigError
+    from truetape.io.obs.log import FORMATS, LEVELS
 
+    for word, known, what in ((level, LEVELS, "level"), (form, FORMATS, "--format")):
+        if word not in known:
+            raise ConfigError(f"log: expected {what} = {', '.join(known)}, found {word[:40]!r}")
     raise typer.Exit(room.order(socket, {"do": "log", "level": level, "format": form}, json))

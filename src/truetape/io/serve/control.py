@@ -29,6 +29,10 @@ class ControlError(Exception):
     """The socket cannot be opened or reached: says which and why."""
 
 
+class Taken(ControlError):
+    """It cannot be listened there, as configured."""
+
+
 class ControlServer:
     """Serves `answer` at a path. Stale sockets of a dead process are replaced; a living one is an error."""
 
@@ -39,12 +43,12 @@ class ControlServer:
         self._clients: dict[asyncio.StreamWriter, asyncio.Event] = {}
 
     async def start(self) -> None:
-        """Listen. Raises ControlError."""
+        """Listen. Raises Taken."""
         free(self.path, "control socket")
         try:
             self._server = await asyncio.start_unix_server(self._serve, sock=bound(self.path), limit=LINE_MAX)
         except OSError as error:
-            raise ControlError(
+            raise Taken(
                 f"control socket {self.path}: {error.strerror or error}; set another [control] socket"
             ) from None
 
@@ -92,22 +96,22 @@ class ControlServer:
 
 
 def free(path: Path, what: str) -> None:
-    """Make room for a socket: its folder is made, one that nobody answers at is removed. Raises ControlError."""
+    """Make room for a socket: its folder is made, one that nobody answers at is removed. Raises Taken."""
     at, table = f"{what} {path}", what.partition(" ")[0]
     if len(os.fsencode(path)) > PATH_MAX:
-        raise ControlError(f"{at}: expected a path of at most {PATH_MAX} bytes; set [{table}] socket to a shorter one")
+        raise Taken(f"{at}: expected a path of at most {PATH_MAX} bytes; set [{table}] socket to a shorter one")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_symlink() or path.exists():
             if not stat.S_ISSOCK(path.lstat().st_mode):
-                raise ControlError(
+                raise Taken(
                     f"{at}: expected no file or an old socket, found another file; set another [{table}] socket"
                 )
             if _answers(path):
-                raise ControlError(f"{at}: another gateway answers there; stop it or set another [{table}] socket")
+                raise Taken(f"{at}: another gateway answers there; stop it or set another [{table}] socket")
             path.unlink()
     except OSError as error:
-        raise ControlError(f"{at}: {error.strerror or error}; set another [{table}] socket") from None
+        raise Taken(f"{at}: {error.strerror or error}; set another [{table}] socket") from None
 
 
 def bound(path: Path) -> socket.socket:

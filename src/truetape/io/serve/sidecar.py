@@ -124,7 +124,7 @@ class Side(asyncio.Protocol):
 
 
 class Sidecar:
-    """Listens at a path. Raises `control.ControlError` where that cannot be."""
+    """Listens at a path. Raises `control.Taken` where that cannot be."""
 
     def __init__(self, path: Path, admit: Callable[[str], Session | None]) -> None:
         self.path = path
