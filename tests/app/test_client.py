@@ -152,6 +152,38 @@ async def test_nobody_there_is_said_with_the_address(tmp_path: Path) -> None:
         await apart(lambda: truetape.client("ws://127.0.0.1:1", connect_s=0.2).open())
 
 
+async def test_tls_at_a_plain_port_is_told_to_who_dialed_alone(caplog: pytest.LogCaptureFixture) -> None:
+    async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(10)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    heard: list[dict[str, Any]] = []
+
+    def own(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        heard.append(context)
+
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(own)
+    server = await asyncio.start_server(plain, "127.0.0.1", 0)
+    url = f"wss://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+    async def dial() -> None:
+        with pytest.raises(truetape.ClientError, match="WRONG_VERSION_NUMBER"):
+            async with truetape.client(url, connect_s=1):
+                pass
+
+    await asyncio.gather(dial(), dial())
+    assert heard == [], "nothing of it is the program's"
+    assert loop.get_exception_handler() is own, "put back"
+    loop.set_exception_handler(None)
+    await asyncio.gather(dial(), dial())
+    assert [record.name for record in caplog.records if record.name == "asyncio"] == []
+    assert loop.get_exception_handler() is None
+    server.close()
+
+
 @pytest.mark.parametrize("kind", ["ws", "unix"])
 @pytest.mark.parametrize("channels", [["trade"], ["book", "trade"], ["book_delta"]])
 async def test_a_symbol_that_the_venue_refuses_is_raised(tmp_path: Path, kind: str, channels: list[str]) -> None:

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Literal, Self, TypeVar
 
 import uvloop
 
@@ -203,7 +203,6 @@ class _Thread:
 
     async def _live(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._loop.set_exception_handler(_unheard)
         self._stop = asyncio.Event()
         hub = self._make()
         try:
@@ -222,12 +221,6 @@ def _want(symbols: str | Iterable[str], channels: str | Iterable[str], mode: Mod
     ms = mode.ns / 1e6
     more = {"conflate_ms": ms} if mode.name == "conflate" else {"max_age_ms": ms} if mode.name == "max_age" else {}
     return Subscribe(id=0, symbols=names, channels=words, mode=mode.name, bound=bound, depth=depth, **more)  # type: ignore[arg-type]
-
-
-def _unheard(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """A TLS handshake that fails is told to who dialed; the transport's own word would be a traceback more."""
-    if not str(context.get("message", "")).startswith("SSL"):
-        loop.default_exception_handler(context)
 
 
 def open_client(

@@ -12,14 +12,15 @@ from __future__ import annotations
 import asyncio
 import socket
 import weakref
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
-from typing import Any, Protocol
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Protocol, TypeAlias
 
 from truetape.core.serve.rfc6455 import may_be_sent
 
 NORMAL = 1000
 RETRY_S = 1.0
+Handler: TypeAlias = Callable[[asyncio.AbstractEventLoop, dict[str, Any]], object]
 
 
 class Ear:
@@ -65,6 +66,36 @@ def retrieve(told: Coroutine[Any, Any, object]) -> None:
 
 def _nobody() -> None:
     """Nobody's yet."""
+
+
+class _Hush:
+    """A loop's exception handler while somebody dials: what it does not keep to itself goes to the one that stood there before."""
+
+    def __init__(self, before: Handler | None) -> None:
+        self.before = before
+        self.dials = 0
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        made_by = type(context.get("transport")).__module__
+        if made_by.startswith("aiofastnet") and str(context.get("message", "")).startswith("SSL"):
+            return
+        (self.before or type(loop).default_exception_handler)(loop, context)
+
+
+@contextmanager
+def hushed(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+    """While this lasts a TLS handshake that fails is told only to who dialed; aiofastnet tells the loop too, with an exception that logging
+    cannot even print. The loop may be a program's own: its handler is put back, unless the program has set another by then."""
+    there = loop.get_exception_handler()
+    hush = there if isinstance(there, _Hush) else _Hush(there)
+    loop.set_exception_handler(hush)
+    hush.dials += 1
+    try:
+        yield
+    finally:
+        hush.dials -= 1
+        if not hush.dials and loop.get_exception_handler() is hush:
+            loop.set_exception_handler(hush.before)
 
 
 class Porch(Protocol):

@@ -17,7 +17,7 @@ from typing import Any, cast
 from msgspec import Struct
 from picows import WSInvalidStatusError, WSListener, WSTransport, ws_connect
 
-from truetape.io.amends import Ear
+from truetape.io.amends import Ear, hushed
 from truetape.io.net.http import retry_after
 from truetape.io.net.pins import Pins, WrongPin
 
@@ -64,25 +64,26 @@ async def dial(listener: WSListener, url: str, how: Dialing, reached: Callable[[
 
     made = None
     try:
-        async with asyncio.timeout(how.dial_s + how.handshake_s):
-            secure: dict[str, Any] = {"ssl_handshake_timeout": how.dial_s} if url.startswith("wss:") else {}
-            transport, made = await ws_connect(
-                lambda: listener,
-                url,
-                ssl_context=(how.ssl_context or _system()) if secure else None,
-                websocket_handshake_timeout=how.handshake_s,
-                logger_name=cast("Any", Ear(listener)),
-                enable_auto_pong=False,  # a ping may be wrong too
-                max_frame_size=how.message_max,
-                proxy=how.proxy,
-                extra_headers=how.headers or None,
-                max_redirects=0,
-                # aiofastnet reads on as long as the socket has more, and consumers wait meanwhile (60,000 messages were seen in one
-                # go); the loop's own transport stops after 2 MB. For TLS aiofastnet is worth it.
-                use_aiofastnet=bool(secure) and how.pins is None,
-                socket_factory=reach,
-                **secure,
-            )
+        with hushed(asyncio.get_running_loop()):
+            async with asyncio.timeout(how.dial_s + how.handshake_s):
+                secure: dict[str, Any] = {"ssl_handshake_timeout": how.dial_s} if url.startswith("wss:") else {}
+                transport, made = await ws_connect(
+                    lambda: listener,
+                    url,
+                    ssl_context=(how.ssl_context or _system()) if secure else None,
+                    websocket_handshake_timeout=how.handshake_s,
+                    logger_name=cast("Any", Ear(listener)),
+                    enable_auto_pong=False,  # a ping may be wrong too
+                    max_frame_size=how.message_max,
+                    proxy=how.proxy,
+                    extra_headers=how.headers or None,
+                    max_redirects=0,
+                    # aiofastnet reads on as long as the socket has more, and consumers wait meanwhile (60,000 messages were seen in one
+                    # go); the loop's own transport stops after 2 MB. For TLS aiofastnet is worth it.
+                    use_aiofastnet=bool(secure) and how.pins is None,
+                    socket_factory=reach,
+                    **secure,
+                )
         if made is None:
             raise Failed("dial_failed: the connection was closed during the handshake")
         return transport
