@@ -9,7 +9,10 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.app.child import Child, until
+from truetape.app.cert import make
 from truetape.app.stage import Stage
 from truetape.io.serve.control import ask
 
@@ -58,8 +61,12 @@ class Siege:
             thread.join()
 
 
-def test_who_says_nothing_takes_no_file_from_the_venues_and_the_tape(tmp_path: Path) -> None:
+@pytest.mark.parametrize("tls", [False, True])
+def test_who_says_nothing_takes_no_file_from_the_venues_and_the_tape(tls: bool, tmp_path: Path) -> None:
     serve = '[control]\nsocket = "c.sock"\n[journal]\ndir = "tape"\nsegment_bytes = 65536\n[serve.limits]\nhandshakes_per_s = 0'
+    if tls:  # then they are in a handshake that never begins
+        make(tmp_path / "certs")
+        serve += f'\n[serve.tls]\ncert_file = "{tmp_path}/certs/first.pem"\nkey_file = "{tmp_path}/certs/first.key"'
     with Stage("kraken", symbols=2, rate=500) as stage:
         child = Child(tmp_path, stage.feed(backoff_first_s=0.1, backoff_max_s=0.5), serve)
         before = resource.getrlimit(resource.RLIMIT_NOFILE)

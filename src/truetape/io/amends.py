@@ -101,26 +101,41 @@ def hushed(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
 class Porch(Protocol):
     """Who counts sockets from `accept` on."""
 
-    def left(self) -> int:
-        """How many more there is room for."""
-
-    def arrives(self, place: tuple[Any, ...]) -> bool:
+    def arrives(self, one: socket.socket, place: tuple[Any, ...]) -> bool:
         """One of this address and port was accepted; False where it has to go."""
 
     def arrived(self, place: tuple[Any, ...]) -> None:
-        """Its protocol has it, or it went."""
+        """Its protocol has it, or will have it at once, or it was closed."""
+
+
+class _Counted:
+    """A listening socket as aiofastnet's server sees it: what there is no room for was closed before it could be seen."""
+
+    def __init__(self, listening: socket.socket, porch: Porch, places: dict[socket.socket, tuple[Any, ...]]) -> None:
+        self._listening = listening
+        self._porch = porch
+        self._places = places
+
+    def accept(self) -> tuple[socket.socket, tuple[Any, ...]]:
+        """As a socket's own; the server goes on to the next one after a connection that was aborted."""
+        one, place = self._listening.accept()
+        if not self._porch.arrives(one, place):
+            one.close()
+            raise ConnectionAbortedError
+        self._places[one] = place
+        return one, place
 
 
 def accept_patiently(server: Any, porch: Porch) -> None:
-    """Have an aiofastnet server, which must not serve yet, take no more sockets than the porch has room for; the next one it closes unheard.
-    Where no file can be opened all the same, it waits a second; those who stand go on meanwhile."""
-    accept, shake, backlog = server._accept_connection, server._accept_connection2, server._backlog
+    """Have an aiofastnet server, which must not serve yet, take no more sockets than the porch has room for; others it closes unheard. Where
+    no file can be opened all the same, it waits a second; those who stand go on meanwhile."""
+    accept, shake = server._accept_connection, server._accept_connection2
+    places: dict[socket.socket, tuple[Any, ...]] = {}
 
     def patient(listening: Any) -> None:
         loop = asyncio.get_running_loop()
-        server._backlog = min(backlog, porch.left())  # in one turn it takes one more than that
         try:
-            accept(listening)
+            accept(_Counted(listening, porch, places))
         except AttributeError:
             loop.remove_reader(listening.fileno())
             loop.call_later(RETRY_S, again, listening)
@@ -130,14 +145,7 @@ def accept_patiently(server: Any, porch: Porch) -> None:
             server._start_serving_one_listener(listening)
 
     async def counted(one: socket.socket) -> None:
-        try:
-            place = one.getpeername()
-        except OSError:
-            one.close()  # it went
-            return
-        if not porch.arrives(place):
-            one.close()
-            return
+        place = places.pop(one)
         try:
             await shake(one)
         finally:

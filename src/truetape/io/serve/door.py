@@ -53,7 +53,7 @@ class Doors:
         self.turned_away = 0
         self.most = ENOUGH
         self.open = 0
-        self._arriving: dict[Place, None] = {}
+        self._arriving: dict[Place, socket.socket] = {}
         self._answer_ns = round(answer_s * 1e9)
         self.crowd = Crowd(per_address)
         self._sweep: asyncio.TimerHandle | None = None
@@ -64,28 +64,25 @@ class Doors:
         half = max(1, most // 2)
         self.crowd.most = min(per_address or half, half)
 
-    def left(self) -> int:
-        """How many more there is room for."""
-        return max(0, self.most - self.open - len(self._arriving))
-
-    def arrives(self, place: Place) -> bool:
+    def arrives(self, one: socket.socket, place: Place) -> bool:
         """A socket of this address and port was accepted; False where it has to go."""
-        if not self.left() or not self.crowd.enter(str(place[0])):
+        if self.open + len(self._arriving) >= self.most or not self.crowd.enter(str(place[0])):
             self.turned_away += 1
             return False
-        self._arriving[place] = None
+        self._arriving[place] = one
         return True
 
     def arrived(self, place: Place) -> None:
-        """It came to the door meanwhile, or never will."""
-        if self._arriving.pop(place, self) is None:
+        """It came to the door, or will in the next turn of the loop; one that is closed never will."""
+        if (one := self._arriving.get(place)) is not None and one.fileno() < 0:
+            del self._arriving[place]
             self.crowd.leave(str(place[0]))
 
     def came(self, transport: Any) -> None:
         """It can be spoken with."""
         place = transport.get_extra_info("peername") or NOWHERE
         address = str(place[0])
-        if self._arriving.pop(place, self) is not None:  # not seen before
+        if self._arriving.pop(place, None) is None:  # not seen before
             self.crowd.enter(address)
         self.open += 1
         self.waiting[transport] = (address, clock())
@@ -105,6 +102,8 @@ class Doors:
     def _look(self) -> None:
         """Only those at the front can be late: they stand in the order in which they came."""
         now = clock()
+        for place in list(self._arriving):
+            self.arrived(place)
         self._sweep = asyncio.get_running_loop().call_later(SWEEP_S, self._look) if self.waiting else None
         for transport, (_, since) in list(self.waiting.items()):
             if now - since < self._answer_ns:
