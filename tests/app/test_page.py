@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -129,6 +130,7 @@ def test_it_loads_shows_a_moving_book_and_asks_nobody_else(child: Child, visitor
     visitor.wait("() => document.querySelectorAll('#trades tr:not([hidden])').length > 3")
     visitor.wait("() => document.querySelectorAll('#clients tr:not([hidden])').length === 1")
     visitor.wait("() => document.getElementById('late-text').textContent.includes('kraken-1')")
+    assert re.search(r"loop lag \d+(\.\d)? ms$", visitor.text("process")), "one decimal at most"
     assert "LIVE" in visitor.text("counts")
     assert visitor.page.is_hidden("#buses"), "there is no sink"
     host = f"127.0.0.1:{child.port}/"
