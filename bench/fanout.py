@@ -26,7 +26,7 @@ def server(how: str, clients: int, deliveries: int = DELIVERIES) -> Run:
 def measure(rounds: int) -> dict[str, results.Entry]:
     """One entry for each width."""
     entries = {}
-    others = ("websockets", "gorilla") if build.go("gorilla_fanout") else ("websockets",)
+    others = ["websockets", "websockets_asyncio", *(["gorilla"] if build.go("gorilla_fanout") else [])]
     for clients in CLIENTS:
         runs: dict[str, list[Run]] = {how: [] for how in ("ours", "window", *others)}
         for _ in range(rounds):
@@ -44,6 +44,7 @@ def measure(rounds: int) -> dict[str, results.Entry]:
             "window_5ms_ratio": round(rates["window"] / theirs, 2),
             "each": {how: [round(run["per_cpu_s"]) for run in of] for how, of in runs.items()},
         }
+        detail["websockets_asyncio_ratio"] = round(ours / rates["websockets_asyncio"], 2)
         if "gorilla" in rates:
             detail["gorilla"] = round(rates["gorilla"])
             detail["gorilla_ratio"] = round(ours / rates["gorilla"], 2)

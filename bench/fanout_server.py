@@ -1,4 +1,4 @@
-"""One server of the fan-out bench: `python -m bench.fanout_server ours|window|websockets|gorilla CLIENTS DELIVERIES`; a JSON line last."""
+"""One server of the fan-out bench: `python -m bench.fanout_server HOW CLIENTS DELIVERIES` (`main` has what HOW can be); a JSON line last."""
 
 import asyncio
 import contextlib
@@ -157,9 +157,17 @@ def main(how: str, clients_: str, deliveries: str) -> None:
         "ours": lambda: ours(count, messages, 0),
         "window": lambda: ours(count, messages, 5),
         "websockets": lambda: theirs(count, messages),
+        "websockets_asyncio": lambda: theirs(count, messages),
         "gorilla": lambda: gorilla(count, messages),
     }[how]
-    print(json.dumps({"websockets": websockets.__version__, **uvloop.run(run())}))
+    print(
+        json.dumps(
+            {
+                "websockets": websockets.__version__,
+                **(asyncio.run if how == "websockets_asyncio" else uvloop.run)(run()),
+            }
+        )
+    )
 
 
 if __name__ == "__main__":
