@@ -50,6 +50,8 @@ class Departed:
 
 def add(row: list[int], box: Mailbox) -> None:
     """The counters as they stand; what lies unsettled in the box is still queued."""
+    if isinstance(box, ClientBox):
+        box.fold()
     row[0] += box.delivered
     row[1] += box.conflated
     row[2] += box.dropped

@@ -65,15 +65,16 @@ class Desk:
             gateway.pump.router.subscribe(box, [one.pattern for one in found])
         except ValueError as error:
             raise Refused("bad_request", str(error)) from None
-        if box.mode.name in ("drop_oldest", "drop_newest", "disconnect") and not resume:
+        if box.mode.name in ("drop_oldest", "drop_newest"):
             patterns = tuple(one.pattern for one in found)
             wire = client.address == "unix"
-            box.signature = service.frames.signature(
+            box.kin = service.frames.signature(
                 wire, peer.encoding, asked.id, asked.mode, asked.bound, asked.depth, patterns
             )
+            box.signature = 0 if resume else box.kin
         self._asked[box] = found
         gateway.boxes[box] = found
-        gateway.driver.wakers[box] = service.hall.waker(client, box, asked.id)
+        gateway.driver.wakers[box] = service.hall.waker(client, asked.id)
         gateway.wants.hold(box, found)
         gateway.wants.tell(box, found, now)
         service.hall.ready(client)

@@ -35,7 +35,7 @@ from truetape.io.clock import now as clock
 from truetape.io.serve.client import Client, Pipe
 from truetape.io.serve.door import Doors, Files
 from truetape.io.serve.gateway import Answer, Request, listen
-from truetape.io.serve.hall import Hall
+from truetape.io.serve.hall import Hall, Stage
 from truetape.io.serve.sidecar import Sidecar
 from truetape.io.serve.tokens import Keyring, Revoked
 from truetape.model.wire import JSON, MSGPACK
@@ -70,6 +70,7 @@ class Service:
         self.histories = Histories(gateway.pump.router, how.history, round(how.linger_s * SECOND))
         self.hall = Hall(self.frames, how.coalesce_ms / 1000, gateway.driver.fail)
         self.hall.on_beat = self._beat
+        self.hall.stage = Stage(gateway.pump.router, gateway.driver.wakers)
         self.draining = False
         self.port = how.port
         self.tls: ssl.SSLContext | None = None

@@ -50,6 +50,12 @@ class Lag:
         self.dark = dark
         self.past = False
 
+    def copy(self) -> Lag:
+        """The same, to be counted on by itself."""
+        lag = Lag(self.key, self.reason, self.dark)
+        lag.count, lag.past = self.count, self.past
+        return lag
+
 
 Item: TypeAlias = Market | Lag
 OUTSIDE: frozenset[type] = frozenset((Gap, Lagged, Status, Lag))
@@ -230,6 +236,12 @@ class Mailbox:
         elif topic.kind == "book_delta" and not self.mode.whole:
             self.broken[key] = Lag(key, "dropped", dark=True)
             self.eager = True
+
+    def follow(self, box: Mailbox) -> None:
+        """What is published from now on in the topics of another box, which has all of them so far, is received here."""
+        for key, topic in box.topics.items():
+            self.topics[key] = topic
+            self._joined[key] = topic.published
 
     def leave(self, topics: Sequence[Topic]) -> None:
         """No more of these: what still lies here of them is dropped (`withdrawn`), and no Lagged tells of it; what was lost before is

@@ -58,12 +58,19 @@ class Topic:
             box.join(self)
             deepest = max(self.depth, box.depth) if self.depth and box.depth else 0
             self.depth = deepest if self.boxes else box.depth
-            self.boxes.append(box)
-            self.puts.append(box.inbox.append)
+            self.add(box)
+
+    def add(self, box: Mailbox) -> None:
+        """Fill this box, which has joined."""
+        self.boxes.append(box)
+        self.puts.append(box.inbox.append)
 
     def detach(self, box: Mailbox) -> None:
         """From the next event on this box, which has left, gets no more."""
-        at = self.boxes.index(box)
+        try:
+            at = self.boxes.index(box)
+        except ValueError:
+            return  # another is filled for it
         del self.boxes[at], self.puts[at]
         if all(box.depth for box in self.boxes):  # mostly the first says that all levels are wanted
             self.depth = max((box.depth for box in self.boxes), default=0)
@@ -77,7 +84,7 @@ class Router:
     longer: what the app has to get from the venues, or need not."""
 
     __slots__ = (
-        "_alarms", "_asked", "_count", "_dirty", "_holders", "_left", "_listeners", "_now", "_stirred", "relief", "topics",
+        "_alarms", "_asked", "_count", "_dirty", "_holders", "_led", "_left", "_listeners", "_now", "_stirred", "relief", "topics",
     )  # fmt: skip
 
     def __init__(self, relief: int = RELIEF) -> None:
@@ -86,6 +93,7 @@ class Router:
         self._asked: dict[Mailbox, dict[Pattern, None]] = {}
         self._holders: dict[Pattern, dict[Mailbox, None]] = {}
         self._listeners: dict[tuple[str, str], dict[Mailbox, int]] = {}
+        self._led: dict[Mailbox, list[Pattern]] = {}
         self._dirty: list[Topic] = []
         self._stirred: dict[Mailbox, None] = {}
         self._alarms: list[tuple[int, int, Mailbox]] = []
@@ -197,9 +205,7 @@ class Router:
             if not holders:
                 first.append(pattern)
             holders[box] = None
-            for place in places_of(pattern):
-                listeners = self._listeners.setdefault(place, {})
-                listeners[box] = listeners.get(box, 0) + 1
+            self._listen(box, pattern)
             for topic in self._matching(pattern):
                 topic.attach(box)
         return first
@@ -224,13 +230,7 @@ class Router:
             if not holders:
                 del self._holders[pattern]
                 last.append(pattern)
-            for place in places_of(pattern):
-                listeners = self._listeners[place]
-                listeners[box] -= 1
-                if not listeners[box]:
-                    del listeners[box]
-                    if not listeners:
-                        del self._listeners[place]
+            self._unlisten(box, pattern)
         return last
 
     def close(self, box: Mailbox, reason: str = "closed by the consumer") -> list[Pattern]:
@@ -240,11 +240,57 @@ class Router:
         self._stirred[box] = None
         return last
 
+    # -- boxes that are filled for others (see core.serve.chorus)
+
+    def lead(self, leader: Mailbox, box: Mailbox) -> None:
+        """Fill `leader` from now on as this box is filled. It counts as nobody's wish."""
+        leader.follow(box)
+        for topic in box.topics.values():
+            topic.add(leader)
+        self._asked[leader] = {}
+        for pattern in self._asked[box]:
+            self._listen(leader, pattern)
+        self._led[leader] = list(self._asked[box])
+
+    def retire(self, leader: Mailbox) -> None:
+        """Fill it no more."""
+        for topic in leader.topics.values():
+            topic.detach(leader)
+        del self._asked[leader]
+        for pattern in self._led.pop(leader):
+            self._unlisten(leader, pattern)
+
+    @staticmethod
+    def rest(box: Mailbox) -> None:
+        """Put nothing into this box for now, though it stays joined to its topics."""
+        for topic in box.topics.values():
+            topic.detach(box)
+
+    def resume(self, box: Mailbox) -> None:
+        """Fill a resting box again, from here on."""
+        for topic in box.topics.values():
+            topic.add(box)
+        self._stirred[box] = None
+
     def wanted(self) -> dict[Pattern, int]:
         """Every pattern that is asked for, and by how many boxes."""
         return {pattern: len(holders) for pattern, holders in self._holders.items()}
 
     # -- inside
+
+    def _listen(self, box: Mailbox, pattern: Pattern) -> None:
+        for place in places_of(pattern):
+            listeners = self._listeners.setdefault(place, {})
+            listeners[box] = listeners.get(box, 0) + 1
+
+    def _unlisten(self, box: Mailbox, pattern: Pattern) -> None:
+        for place in places_of(pattern):
+            listeners = self._listeners[place]
+            listeners[box] -= 1
+            if not listeners[box]:
+                del listeners[box]
+                if not listeners:
+                    del self._listeners[place]
 
     def _part(self, box: Mailbox, topics: Sequence[Topic]) -> None:
         """This box and these topics have no more to do with each other."""

@@ -5,28 +5,24 @@ Next door: `history.py` has what was missed; `frames.py` makes messages of what 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
-from msgspec import Struct
+import msgspec
 
 from truetape.core.route.mailbox import OUTSIDE, Item, Key, Lag, Mailbox, Mode
 from truetape.core.route.modes import conflate, disconnect, drop_newest, drop_oldest, max_age
 from truetape.core.route.router import Topic
 from truetape.core.serve.history import Histories
-from truetape.model.event import Lagged, Market
+from truetape.model.event import Gap, Lagged, Ledger, Market, Status
 from truetape.model.wire import Subscribe
 
+if TYPE_CHECKING:
+    from truetape.core.serve.chorus import Chorus
+
 UNKNOWN = -1
-
-
-class Lane(Struct, gc=False):
-    """What all plain boxes of one signature have in this turn: events `first` to `last`, `count` of them, as `size` bytes for the wire."""
-
-    first: Market
-    last: Market
-    count: int
-    wire: bytes
-    size: int
+COUNTERS = ("delivered", "dropped", "expired", "recalled", "_notices")
+"""What a member of a chorus has of its leader."""
 
 
 class ClientBox(Mailbox):
@@ -35,6 +31,9 @@ class ClientBox(Mailbox):
     `whole`: books of which the client has no state to apply changes to. `beginning`: a topic that `resume` does not name appeared while the
     client was away, and is gone on with from its first event.
 
+    `kin` is the number of all boxes that are alike; those that are up to date are filled as one (`chorus`, of whose leader's counters this
+    box has `seen` so much).
+
     `cuts` is shared by all boxes of a server: whole books cut to a depth, so that a thousand clients of one depth share one object.
     """
 
@@ -42,10 +41,13 @@ class ClientBox(Mailbox):
         "_states",
         "_told",
         "beginning",
+        "chorus",
         "cuts",
         "histories",
+        "kin",
         "recovered",
         "resume",
+        "seen",
         "signature",
         "start",
         "whole",
@@ -71,9 +73,52 @@ class ClientBox(Mailbox):
         self.recovered: dict[Key, bool] = {}
         self.start: dict[Key, int] = {}  # each topic's offset after which this box receives
         self.signature = 0  # of boxes that are filled alike; 0: of none
+        self.kin = 0  # the same once it is up to date, however it began
+        self.chorus: Chorus[Any] | None = None  # whose leader is filled in place of this box
+        self.seen = (0,) * len(COUNTERS)  # what the leader had counted when this was last looked at
+
+    def counters(self) -> tuple[int, ...]:
+        """See `COUNTERS`."""
+        return (self.delivered, self.dropped, self.expired, self.recalled, self._notices)
+
+    def fold(self) -> None:
+        """Bring in what became of the leader's events since the last time."""
+        if self.chorus is not None:
+            old, new = self.seen, self.chorus.leader.counters()
+            self.seen = new
+            for name, before, after in zip(COUNTERS, old, new, strict=True):
+                if after != before:
+                    setattr(self, name, getattr(self, name) + after - before)
+
+    def ledger(self) -> Ledger:
+        """As any box; what lies in the leader's counts as lying here."""
+        if self.chorus is None:
+            return super().ledger()
+        queued = self.chorus.leader.ledger().queued  # settles it, too
+        self.fold()
+        return msgspec.structs.replace(super().ledger(), queued=queued)
+
+    def notice(self, event: Gap | Status) -> None:
+        """As any box; a leader hears it for its members."""
+        if self.chorus is None:
+            super().notice(event)
+
+    def leave(self, topics: Sequence[Topic]) -> None:
+        """As any box; by itself."""
+        if self.chorus is not None:
+            self.chorus.part(self)
+        super().leave(topics)
+
+    def close(self, reason: str) -> None:
+        """As any box; by itself."""
+        if self.chorus is not None:
+            self.chorus.part(self)
+        super().close(reason)
 
     def join(self, topic: Topic) -> None:
         """Begin with the exact continuation of what the client has, else with an explicit loss and the whole state."""
+        if self.chorus is not None:
+            self.chorus.part(self)
         key = topic.key
         self.histories.keep(topic, self.depth)
         offset = self.resume.pop(key, 0 if self.beginning else None)
@@ -155,25 +200,6 @@ class ClientBox(Mailbox):
                 left[key] = left.get(key, 0) + lag.count
         offsets = {key: topics[key].published - left.get(key, 0) for key in keys() if key in topics}
         return {key: max(offset, self.start.get(key, 0)) for key, offset in offsets.items()}
-
-    def same(self, lane: Lane) -> bool:
-        """Take exactly these, if they are all that lies here and nothing is to be judged: another box of this signature gave them.
-
-        A box that is closed is `eager`, and what stands in front is counted in `others`.
-        """
-        inbox, count = self.inbox, lane.count
-        if (
-            len(inbox) != count or self.eager or self.others or self.hand is not None
-            or inbox[0] is not lane.first or inbox[-1] is not lane.last
-        ):  # fmt: skip
-            return False
-        inbox.clear()
-        self.settled = 0
-        self.delivered += count
-        if count > self.longest:
-            self.longest = count
-        self.waiting = True
-        return True
 
     @property
     def drained(self) -> bool:

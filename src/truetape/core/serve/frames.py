@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from truetape.core.route.mailbox import OUTSIDE, Key
-from truetape.core.serve.box import ClientBox, Lane
+from truetape.core.serve.box import ClientBox
 from truetape.model.event import Book, Gap, Lagged, Market, Status
 from truetape.model.wire import ToClient
 
@@ -61,7 +61,6 @@ class Frames:
         self.cuts: dict[tuple[int, int], tuple[Market, Market]] = {}
         self._events: dict[tuple[int, Encoding], tuple[Market, Raw]] = {}
         self._whole: dict[tuple[object, ...], tuple[list[Market], bytes]] = {}
-        self.lanes: dict[int, Lane] = {}
         self._signatures: dict[tuple[object, ...], int] = {}
         self._numbers = 0
         self._redact = redact
@@ -71,7 +70,6 @@ class Frames:
     def turn(self) -> None:
         """A new turn: what was cached is stale."""
         self._whole.clear()
-        self.lanes.clear()
         if len(self._events) > CACHED_MAX or len(self.cuts) > CACHED_MAX:
             self._events.clear()
             self.cuts.clear()
@@ -86,7 +84,7 @@ class Frames:
     def forget(self) -> tuple[int, int]:
         """Between two turns, where memory is short: keep nothing. Returns how many encoded events and bytes went."""
         count, size = len(self._events), self.held
-        for kept in (self._events, self._whole, self.lanes, self.cuts):
+        for kept in (self._events, self._whole, self.cuts):
             kept.clear()
         return count, size
 

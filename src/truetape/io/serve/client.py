@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from truetape.core.serve.box import ClientBox, Lane
+from truetape.core.serve.box import ClientBox
 from truetape.core.serve.frames import Frames, encode
 from truetape.core.serve.peer import Peer
 from truetape.io.clock import now as clock
@@ -51,7 +51,7 @@ class Client:
 
     __slots__ = (
         "address", "blocked_since", "boxes", "boxes_dirty", "bytes_out", "frames", "high", "messages_out", "number", "peer", "pipe", "seat",
-        "seen_waiting", "write_ns",
+        "seen_waiting", "stuck_at", "write_ns",
     )  # fmt: skip
 
     def __init__(
@@ -68,6 +68,7 @@ class Client:
         self.boxes_dirty: dict[int, None] = {}
         self.blocked_since = 0
         self.seen_waiting = 0
+        self.stuck_at = 0
         self.seat = ""
         self.bytes_out = 0
         self.messages_out = 0
@@ -89,46 +90,41 @@ class Client:
         out: list[bytes] = []
         size = 0
         more = False
-        peer, frames = self.peer, self.frames
+        peer = self.peer
         for id_ in list(self.boxes_dirty):
             box = peer.boxes.get(id_)
             if box is None:
                 del self.boxes_dirty[id_]
                 continue
-            while size < TURN_BYTES:
-                events = box.take(BATCH, now)
-                if not events:
-                    if box.closed_reason is not None:
-                        out += [encode(message, peer.encoding) for message in peer.dropped(id_, box.closed_reason)]
-                    del self.boxes_dirty[id_]
-                    break
-                data = frames.data(id_, box, events, peer.encoding)
-                out.append(data)
-                size += len(data)
-                if box.drained and box.closed_reason is None:
-                    box.rest()
-                    del self.boxes_dirty[id_]
-                    if box.signature and len(out) == 1 and box.signature not in frames.lanes and frames.plain(events):
-                        wire = self.pipe.frame(out)
-                        frames.lanes[box.signature] = Lane(events[0], events[-1], len(events), wire, len(wire))
-                    break
-            else:
+            got, took, rest = self.read(box, id_, TURN_BYTES - size, now)
+            out += got
+            size += took
+            if rest:
                 more = True
+                continue
+            if box.closed_reason is not None:
+                out += [encode(message, peer.encoding) for message in peer.dropped(id_, box.closed_reason)]
+            del self.boxes_dirty[id_]
         if out:
             self._write(out)
-        return False if self._full() else more
+        return False if self.full() else more
 
-    def along(self, box: ClientBox, lane: Lane) -> bool:
-        """The short way of a client with one subscription, where another of its kind was just given the very same."""
-        if self.blocked_since or len(self.boxes) != 1 or self.peer.ended is not None or not box.same(lane):
-            return False
-        self.messages_out += 1
-        self.bytes_out += lane.size
-        pipe = self.pipe
-        pipe.write(lane.wire)
-        if pipe.waiting() > self.high:
-            self._full()
-        return True
+    def read(self, box: ClientBox, id_: int, room: int, now: int) -> tuple[list[bytes], int, bool]:
+        """Data messages of what a box has, about `room` bytes of them; how many bytes it is, and whether there is more."""
+        out: list[bytes] = []
+        size = 0
+        encoding = self.peer.encoding
+        while size < room:
+            events = box.take(BATCH, now)
+            if not events:
+                return out, size, False
+            data = self.frames.data(id_, box, events, encoding)
+            out.append(data)
+            size += len(data)
+            if box.drained and box.closed_reason is None:
+                box.rest()
+                return out, size, False
+        return out, size, True
 
     @property
     def buffered(self) -> int:
@@ -140,12 +136,13 @@ class Client:
         self.say(self.peer.end("too_slow", why, now))
         self.pipe.abort()
 
-    def _full(self) -> bool:
+    def full(self) -> bool:
         """Whether the pipe is: then boxes fill, until it has room."""
         waiting = self.pipe.waiting()
         if waiting <= self.high:
             return False
-        self.blocked_since, self.seen_waiting = clock(), waiting
+        self.blocked_since = self.stuck_at = clock()
+        self.seen_waiting = waiting
         return True
 
     def _write(self, messages: list[bytes]) -> None:
