@@ -33,10 +33,12 @@ class Child:
         self.process: subprocess.Popen[bytes] | None = None
         self.noise = folder / "stderr"
 
-    def start(self) -> None:
+    def start(self, files: int = 0) -> None:
+        """With at most so many open files; 0: as many as this process. (Its own limit cannot be lowered for a while: it may have more open.)"""
+        limited = ["/bin/sh", "-c", f'ulimit -S -n {files} && exec "$0" "$@"'] if files else []
         with self.noise.open("ab") as noise:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "truetape", "run", str(self.path)],
+                [*limited, sys.executable, "-m", "truetape", "run", str(self.path)],
                 stdout=noise,
                 stderr=noise,
                 cwd=self.path.parent,

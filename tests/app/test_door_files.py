@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import socket
 import threading
 from pathlib import Path
@@ -69,12 +68,7 @@ def test_who_says_nothing_takes_no_file_from_the_venues_and_the_tape(tls: bool, 
         serve += f'\n[serve.tls]\ncert_file = "{tmp_path}/certs/first.pem"\nkey_file = "{tmp_path}/certs/first.key"'
     with Stage("kraken", symbols=2, rate=500) as stage:
         child = Child(tmp_path, stage.feed(backoff_first_s=0.1, backoff_max_s=0.5), serve)
-        before = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (FILES, before[1]))  # it is inherited
-        try:
-            child.start()
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        child.start(files=FILES)
 
         def status() -> dict[str, Any]:
             return ask(tmp_path / "c.sock", {"do": "status"})

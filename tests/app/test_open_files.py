@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import resource
 from pathlib import Path
 
 import pytest
@@ -21,12 +20,7 @@ WITHIN_S = 90
 async def test_a_gateway_without_files_refuses_and_lives(files: int, tmp_path: Path) -> None:
     with Stage("kraken", symbols=1, rate=100) as stage:
         child = Child(tmp_path, stage.feed(), "[serve.limits]\nhandshakes_per_s = 0")
-        before = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (files, before[1]))  # it is inherited
-        try:
-            child.start()
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        child.start(files=files)
         assert child.process is not None
         uri = f"ws://127.0.0.1:{child.port}/v1/stream"
         try:
