@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from zstandard import ZstdDecompressor
 from tests.io.journal_maker import entry, record
 from truetape.io.store.journal import Journal, JournalError, Origin
 from truetape.io.store.reader import read, read_batches, segments, verify
-from truetape.io.store.segment import crc, packed_name, plain_name
+from truetape.io.store.segment import crc, listed, packed_name, plain_name
 from truetape.model.record import (
     COMMAND,
     FETCHED,
@@ -440,3 +441,31 @@ def test_a_checkpoint_larger_than_a_segment_does_not_begin_one_at_each_commit(tm
     assert journal.close(WAIT)
     # 200 records of a little over 100 bytes, each in a block of its own: about nine segments of 4 KiB of records, however large their states
     assert len(segments(tmp_path)) < 20
+
+
+def test_no_segment_is_missed_while_it_changes_its_name(tmp_path: Path) -> None:
+    for number in range(5):
+        (tmp_path / plain_name(number)).write_bytes(b"x")
+    names = [tmp_path / plain_name(3), tmp_path / packed_name(3)]
+    rounds = 3_000
+    both = threading.Barrier(2)
+
+    def rename() -> None:  # as compression does: the new name is there before the old one goes
+        for at in range(rounds):
+            old, new = names[at % 2], names[1 - at % 2]
+            try:
+                both.wait(10)
+            except threading.BrokenBarrierError:
+                return
+            os.link(old, new)
+            os.unlink(old)
+
+    thread = threading.Thread(target=rename)
+    thread.start()
+    try:
+        for _ in range(rounds):
+            both.wait(10)
+            assert [segment.number for segment in listed(os.fspath(tmp_path))] == [0, 1, 2, 3, 4]
+    finally:
+        both.abort()
+        thread.join()

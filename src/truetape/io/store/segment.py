@@ -85,6 +85,10 @@ class Segment(NamedTuple):
         return os.path.basename(self.path)
 
 
+LOOKS = 4
+"""How often a directory is listed where segments seem to be missing."""
+
+
 def plain_name(number: int) -> str:
     """The name of a segment that is open, or closed and not yet compressed."""
     return f"{number:08d}.tape"
@@ -119,8 +123,23 @@ def segments(directory: str | os.PathLike[str]) -> list[Segment]:
 
 
 def listed(directory: str) -> list[Segment]:
-    """Like `segments`, but an empty directory is an empty list, and OSError is the caller's."""
+    """Like `segments`, but an empty directory is an empty list, and OSError is the caller's.
+
+    While a writer is at work a segment changes its name when it is compressed: seen under the old name it may be gone, under the new one not
+    there yet. So where one vanished, or is missing between others, it is looked for again; what is missing then is missing.
+    """
+    for _ in range(LOOKS):
+        found, vanished = _look(directory)
+        numbers = sorted(found)
+        if not vanished and (not numbers or numbers[-1] - numbers[0] == len(numbers) - 1):
+            break
+    return [found[number] for number in numbers]
+
+
+def _look(directory: str) -> tuple[dict[int, Segment], bool]:
+    """Segments by number, and whether one went while we looked."""
     found: dict[int, Segment] = {}
+    vanished = False
     with os.scandir(directory) as entries:
         for entry in entries:
             match = _NAME.fullmatch(entry.name)
@@ -131,9 +150,10 @@ def listed(directory: str) -> list[Segment]:
                 try:
                     size = entry.stat().st_size
                 except FileNotFoundError:
-                    continue  # retention or compression took it while we looked
+                    vanished = True
+                    continue
                 found[number] = Segment(number, entry.path, compressed, size)
-    return [found[number] for number in sorted(found)]
+    return found, vanished
 
 
 def sync_directory(directory: str) -> None:
