@@ -175,6 +175,36 @@ async def test_message_pack_by_sub_protocol_and_a_wrong_kind_of_frame_ends_it() 
         assert client.close_code == 1003
 
 
+async def test_clients_that_read_the_same_are_filled_as_one_until_one_of_them_wants_more_or_is_told_goodbye() -> None:
+    async with served() as (sim, gateway), connect(address(gateway)) as one, connect(address(gateway)) as two:
+        assert gateway.service is not None
+        hall = gateway.service.hall
+        offsets: dict[str, int] = {}
+        for client in (one, two):
+            await said(client)
+            await ask(client, type="subscribe", id=1, symbols=["kraken:*"], channels=["trade"])
+            assert (await said(client))["type"] == "subscribed"
+            await events(client, 5, offsets)
+        async with asyncio.timeout(WITHIN):
+            while not hall.leaders:
+                await events(one, 1, offsets)
+                await events(two, 1, offsets)
+        first, second = hall.clients
+        assert {client.boxes[1].chorus is not None for client in (first, second)} == {True}
+        await ask(one, type="subscribe", id=2, symbols=[f"kraken:{sim.symbols[0]}"], channels=["book"])
+        while (await said(one))["type"] != "subscribed":
+            pass
+        assert first.boxes[1].chorus is None, "two writes to one client in one turn would be one too many"
+        box = second.boxes[1]
+        assert box.chorus is not None
+        second.say(second.peer.end("too_slow", "as if", clock()))
+        assert box.chorus is None
+        before = box.ledger().delivered
+        await events(one, 20, offsets)
+        assert box.ledger().delivered == before, "what is not sent is not counted as delivered"
+        assert hall.leaders == []
+
+
 async def test_the_unix_socket_speaks_the_same_messages(tmp_path: Path) -> None:
     path = tmp_path / "serve.sock"
     async with served(socket=str(path)) as (_, gateway):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import random
+from functools import partial
 
 import pytest
 
@@ -208,3 +210,32 @@ def test_who_is_not_up_to_date_or_not_alike_stays_alone() -> None:
     assert not chorus.join(second, None)
     other.kin = 8
     assert not chorus.join(other, None)
+
+
+def test_a_topic_that_is_new_to_the_world_is_sung_along_and_a_chorus_that_is_over_leaves_nothing_behind() -> None:
+    stand = Stand(3, drop_newest, history=0)
+    stand.bound = 5
+    stand.readers = [Reader(stand, number) for number in range(3)]
+    stand.router.topic("trade", "kraken", "BTC-USD")
+    members = [reader.boxes[0] for reader in stand.readers]
+    members[0].bound += 100  # as a resumption widens it
+    chorus: Chorus[Reader] = Chorus(stand.router, members[0], 1)
+    chorus.over = partial(print, chorus)  # who is told usually knows the chorus
+    for reader in stand.readers:
+        assert chorus.join(reader.boxes[0], reader)
+    assert chorus.leader.bound == 5
+    topic = stand.router.topic("trade", "kraken", "ETH-USD")
+    assert all(box.chorus is chorus and topic.key in box.topics for box in members)
+    assert [box for box in topic.boxes if box in (chorus.leader, *members)] == [chorus.leader]
+    leader = id(chorus.leader)
+    gc.disable()
+    try:
+        for reader in list(stand.readers):
+            stand.leave(reader)
+        del chorus, reader
+        members.clear()
+        stand.router.flush(0)
+        there = [id(one) for one in gc.get_objects() if type(one) is ClientBox]
+        assert leader not in there, "nothing waits for the collector"
+    finally:
+        gc.enable()

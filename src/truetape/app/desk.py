@@ -77,6 +77,7 @@ class Desk:
         gateway.driver.wakers[box] = service.hall.waker(client, asked.id)
         gateway.wants.hold(box, found)
         gateway.wants.tell(box, found, now)
+        peer.boxes[asked.id] = box  # before its turn is asked for
         service.hall.ready(client)
         return box
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from truetape.core.guard import Kind
 from truetape.core.route import shed
+from truetape.core.route.mailbox import Mailbox
 from truetape.core.serve.box import ClientBox
 from truetape.core.serve.native import NativeRoom
 
@@ -30,7 +31,7 @@ their own, and who stays connected has a connection."""
 def held(gateway: Gateway) -> dict[str, int]:
     """Bytes by who declares them, estimated."""
     boxes = {False: 0, True: 0}  # by whether a downstream client's
-    for box in gateway.boxes:
+    for box in _mailboxes(gateway):
         boxes[isinstance(box, ClientBox)] += shed.weigh(box)
     service = gateway.service
     return {
@@ -50,6 +51,11 @@ def held(gateway: Gateway) -> dict[str, int]:
     }
 
 
+def _mailboxes(gateway: Gateway) -> list[Mailbox]:
+    """All that something may lie in: those of consumers, and those that several clients are filled by."""
+    return [*gateway.boxes, *(gateway.service.hall.leaders if gateway.service is not None else ())]
+
+
 def yielding(found: dict[str, int]) -> int:
     """How much of what is declared could be shed."""
     return sum(size for holder, size in found.items() if holder not in FIXED)
@@ -59,7 +65,7 @@ def give_up(gateway: Gateway, kind: Kind, want: int, now: int) -> tuple[int, int
     """Shed about `want` bytes of this kind; returns how many pieces (events, rows, clients) and bytes went."""
     service = gateway.service
     if kind in ("superseded", "oldest"):
-        return shed.relieve(list(gateway.boxes), want, now, superseded=kind == "superseded")
+        return shed.relieve(_mailboxes(gateway), want, now, superseded=kind == "superseded")
     if kind == "reports":
         gaps = gateway.pump.gaps
         count = min(len(gaps), -(-want // shed.GAP))

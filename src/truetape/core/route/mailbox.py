@@ -13,7 +13,7 @@ Next door: `modes.py` decides what gives way when there is too much; `router.py`
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, TypeAlias, cast, final
 
@@ -224,8 +224,11 @@ class Mailbox:
             if self.others == 1:
                 self._thin_at = NOTICES_MAX
 
-    def join(self, topic: Topic) -> None:
-        """What is published there from now on is received here. A book begins with its whole state, or waits for it."""
+    def join(self, topic: Topic) -> bool:
+        """What is published there from now on is received here. A book begins with its whole state, or waits for it.
+
+        Returns whether events are to be put in here: for a box that another is filled for they are not.
+        """
         key = topic.key
         self.topics[key] = topic
         self._joined[key] = topic.published
@@ -236,12 +239,13 @@ class Mailbox:
         elif topic.kind == "book_delta" and not self.mode.whole:
             self.broken[key] = Lag(key, "dropped", dark=True)
             self.eager = True
+        return True
 
-    def follow(self, box: Mailbox) -> None:
-        """What is published from now on in the topics of another box, which has all of them so far, is received here."""
-        for key, topic in box.topics.items():
-            self.topics[key] = topic
-            self._joined[key] = topic.published
+    def follow(self, topics: Iterable[Topic]) -> None:
+        """What is published there from now on counts as received here; what was before is had already."""
+        for topic in topics:
+            self.topics[topic.key] = topic
+            self._joined[topic.key] = topic.published
 
     def leave(self, topics: Sequence[Topic]) -> None:
         """No more of these: what still lies here of them is dropped (`withdrawn`), and no Lagged tells of it; what was lost before is

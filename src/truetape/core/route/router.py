@@ -55,10 +55,11 @@ class Topic:
     def attach(self, box: Mailbox) -> None:
         """From the next event on this box gets what is published."""
         if self.key not in box.topics:
-            box.join(self)
+            filled = box.join(self)
             deepest = max(self.depth, box.depth) if self.depth and box.depth else 0
             self.depth = deepest if self.boxes else box.depth
-            self.add(box)
+            if filled:
+                self.add(box)
 
     def add(self, box: Mailbox) -> None:
         """Fill this box, which has joined."""
@@ -72,8 +73,11 @@ class Topic:
         except ValueError:
             return  # another is filled for it
         del self.boxes[at], self.puts[at]
-        if all(box.depth for box in self.boxes):  # mostly the first says that all levels are wanted
-            self.depth = max((box.depth for box in self.boxes), default=0)
+        if box.depth == self.depth and not any(
+            other.depth == box.depth for other in self.boxes
+        ):  # mostly the first wants as much
+            depths = [other.depth for other in self.boxes]
+            self.depth = 0 if 0 in depths else max(depths, default=0)
 
     def __repr__(self) -> str:
         return f"Topic({self.kind} {self.venue}:{self.symbol}, published {self.published}, to {len(self.boxes)})"
@@ -244,7 +248,7 @@ class Router:
 
     def lead(self, leader: Mailbox, box: Mailbox) -> None:
         """Fill `leader` from now on as this box is filled. It counts as nobody's wish."""
-        leader.follow(box)
+        leader.follow(box.topics.values())
         for topic in box.topics.values():
             topic.add(leader)
         self._asked[leader] = {}

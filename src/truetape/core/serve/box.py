@@ -40,6 +40,7 @@ class ClientBox(Mailbox):
     __slots__ = (
         "_states",
         "_told",
+        "asked",
         "beginning",
         "chorus",
         "cuts",
@@ -73,6 +74,7 @@ class ClientBox(Mailbox):
         self.recovered: dict[Key, bool] = {}
         self.start: dict[Key, int] = {}  # each topic's offset after which this box receives
         self.signature = 0  # of boxes that are filled alike; 0: of none
+        self.asked = bound  # a resumption widens `bound` by what was missed
         self.kin = 0  # the same once it is up to date, however it began
         self.chorus: Chorus[Any] | None = None  # whose leader is filled in place of this box
         self.seen = (0,) * len(COUNTERS)  # what the leader had counted when this was last looked at
@@ -115,9 +117,13 @@ class ClientBox(Mailbox):
             self.chorus.part(self)
         super().close(reason)
 
-    def join(self, topic: Topic) -> None:
+    def join(self, topic: Topic) -> bool:
         """Begin with the exact continuation of what the client has, else with an explicit loss and the whole state."""
         if self.chorus is not None:
+            if not topic.published and not self.beginning:
+                self.follow([topic])
+                self.chorus.widen(topic)
+                return False
             self.chorus.part(self)
         key = topic.key
         self.histories.keep(topic, self.depth)
@@ -132,7 +138,7 @@ class ClientBox(Mailbox):
             if self.recalled > count and not self.mode.whole:
                 self._states[key] = self.inbox[-1]
             self.start[key] = topic.published
-            return
+            return True
         self.recovered[key] = True
         self.topics[key] = topic
         self._joined[key] = self.start[key] = offset
@@ -146,6 +152,7 @@ class ClientBox(Mailbox):
                 self._told[id(item)] = item
                 self.others += 1
             self.inbox.append(item)
+        return True
 
     def _lost(self, topic: Topic, offset: int) -> None:
         """What the client missed of this topic is not to be had; where nothing was missed, nothing is said."""

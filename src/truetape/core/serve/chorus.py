@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from truetape.core.route.mailbox import Item, Lag
-from truetape.core.route.router import Router
+from truetape.core.route.router import Router, Topic
 from truetape.core.serve.box import ClientBox
 
 Seat = TypeVar("Seat")
@@ -29,7 +29,7 @@ class Chorus(Generic[Seat]):
         self.router = router
         self.over: Callable[[], object] = lambda: None
         self.members: dict[ClientBox, Seat] = {}
-        leader = ClientBox(f"all like {like.name}", like.mode, like.bound, like.depth, like.histories, like.cuts)
+        leader = ClientBox(f"all like {like.name}", like.mode, like.asked, like.depth, like.histories, like.cuts)
         leader.signature = leader.kin = like.kin
         self.leader = leader
         router.lead(leader, like)
@@ -56,6 +56,12 @@ class Chorus(Generic[Seat]):
         if not self.members:
             self.router.retire(self.leader)
             self.over()
+            self.over = _nothing  # it may know us: a cycle is found late where the collector is kept quiet
+
+    def widen(self, topic: Topic) -> None:
+        """A topic that is new to all of them, and to the world: the leader is filled with it, too."""
+        if topic.key not in self.leader.topics:
+            topic.attach(self.leader)
 
     def _copy(self, box: ClientBox) -> None:
         leader = self.leader
@@ -74,6 +80,10 @@ class Chorus(Generic[Seat]):
         box.broken = {key: own(lag) for key, lag in leader.broken.items()}  # type: ignore[misc]
         box.hand, box.others, box.settled = leader.hand, leader.others, leader.settled
         box.eager, box.closed_reason, box.waiting = leader.eager, leader.closed_reason, True
+
+
+def _nothing() -> None:
+    """It is over already."""
 
 
 def idle(box: ClientBox) -> bool:

@@ -36,9 +36,10 @@ class Tap(Mailbox):
         self.limit = NEVER
         self.idle_since = 0
 
-    def join(self, topic: Topic) -> None:
+    def join(self, topic: Topic) -> bool:
         """From here on: a history has no beginning state."""
         self.topics[topic.key] = topic
+        return True
 
     def deepen(self, depth: int) -> None:
         """A client wants whole books this deep (0: all), and will want those that it missed no shallower."""

@@ -81,7 +81,14 @@ class Client:
         self._write([encode(message, encoding) for message in messages])
         last = messages[-1]
         if isinstance(last, Bye):
+            self.apart()
             self.pipe.close(last.code, f"{last.reason}: {last.text}")
+
+    def apart(self) -> None:
+        """Sing along no more."""
+        for box in self.boxes.values():
+            if box.chorus is not None:
+                box.chorus.part(box)
 
     def turn(self, now: int) -> bool:
         """Take what the boxes have and write it; True when more waits and the pipe has room: another turn, after the others."""

@@ -39,6 +39,10 @@ class Turn(NamedTuple):
     size: int
 
 
+GATHER_MAX = 5_000
+"""So many topics of clients that join their like in one turn, about: some 3 ms. The others join later."""
+
+
 class Stage(NamedTuple):
     """What choirs need: the router that fills boxes, and whom the driver wakes for which box."""
 
@@ -60,6 +64,7 @@ class Hall:
         self._choirs: dict[int, Chorus[Client]] = {}
         self._solo: dict[int, Client] = {}  # of each kind one who was up to date, alone
         self.stage: Stage | None = None
+        self._room = GATHER_MAX
         self._soon: asyncio.Handle | None = None
         self._pulse: asyncio.TimerHandle | None = None
         self._round: list[Client] = []  # who is still to be looked at in this beat
@@ -69,6 +74,11 @@ class Hall:
     def start(self) -> None:
         """Begin to watch."""
         self._pulse = asyncio.get_running_loop().call_later(BEAT_S, self._beat)
+
+    @property
+    def leaders(self) -> list[ClientBox]:
+        """The boxes that are filled for several clients each."""
+        return [chorus.leader for chorus in self._choirs.values()]
 
     def stop(self) -> None:
         """No more turns."""
@@ -116,9 +126,7 @@ class Hall:
     def ready(self, client: Client) -> None:
         """Its pipe has room again, or it has just subscribed."""
         if len(client.boxes) > 1:  # one write per turn: with a second subscription nobody sings along
-            for box in client.boxes.values():
-                if box.chorus is not None:
-                    box.chorus.part(box)
+            client.apart()
         client.boxes_dirty.update(dict.fromkeys(client.boxes))
         self._ready[client] = None
         if self._soon is None:
@@ -129,6 +137,7 @@ class Hall:
         called, self._called = self._called, {}
         ready, self._ready = self._ready, {}
         self.turns += 1
+        self._room = GATHER_MAX
         self.frames.turn()
         now = clock()
         try:
@@ -172,7 +181,8 @@ class Hall:
             return True
         if self.stage is not None and len(client.boxes) == 1 and not client.blocked_since and client.peer.ended is None:
             ((id_, box),) = client.boxes.items()
-            if box.kin and box.chorus is None and now - client.stuck_at > APART_NS and idle(box):
+            if box.kin and box.chorus is None and self._room > 0 and now - client.stuck_at > APART_NS and idle(box):
+                self._room -= 1 + len(box.topics)
                 self._gather(client, box, id_, self.stage)
         return False
 
@@ -199,14 +209,22 @@ class Hall:
     def _alike(other: Client, box: ClientBox) -> bool:
         """Whether another client that was up to date once still is, and has the same subscription alone."""
         boxes = list(other.boxes.values())
-        return len(boxes) == 1 and boxes[0].kin == box.kin and idle(boxes[0]) and not other.blocked_since
+        return (
+            len(boxes) == 1
+            and boxes[0].kin == box.kin
+            and idle(boxes[0])
+            and not other.blocked_since
+            and other.peer.ended is None
+        )
 
     def _beat(self) -> None:
         now = clock()
         try:
             if not self._round:
                 self._round = list(self.clients)
-                self._solo = {kin: client for kin, client in self._solo.items() if client in self.clients}
+                self._solo = {
+                    kin: one for kin, one in self._solo.items() if any(b.kin == kin for b in one.boxes.values())
+                }
                 self.on_beat(now)
             looked, self._round = self._round[:LOOK_AT], self._round[LOOK_AT:]
             for client in looked:
