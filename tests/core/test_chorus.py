@@ -123,8 +123,7 @@ class Stand:
             self.chorus.over = self.over
         self.joins += self.chorus.join(box, reader)
         if not self.chorus.members:
-            self.router.retire(self.chorus.leader)
-            self.chorus = None
+            self.chorus.end()
 
     def over(self) -> None:
         self.chorus = None
@@ -210,6 +209,20 @@ def test_who_is_not_up_to_date_or_not_alike_stays_alone() -> None:
     assert not chorus.join(second, None)
     other.kin = 8
     assert not chorus.join(other, None)
+
+
+def test_a_chorus_that_nobody_could_join_ends_and_leaves_no_leader() -> None:
+    stand = Stand(4, drop_oldest, history=0)
+    box = Reader(stand, 1).boxes[0]
+    topic = stand.router.topic("trade", "kraken", "BTC-USD")
+    before = list(topic.boxes)
+    chorus: Chorus[None] = Chorus(stand.router, box, 1)
+    ended: list[bool] = []
+    chorus.over = lambda: ended.append(True)
+    box.notice(Gap("kraken", "BTC-USD", "BTC-USD", 1, "trade", 0, 1, "stale"))
+    assert not chorus.join(box, None)
+    chorus.end()
+    assert (topic.boxes, ended) == (before, [True])
 
 
 def test_a_topic_that_is_new_to_the_world_is_sung_along_and_a_chorus_that_is_over_leaves_nothing_behind() -> None:

@@ -54,9 +54,13 @@ class Chorus(Generic[Seat]):
         if box.closed_reason is None:
             self.router.resume(box)
         if not self.members:
-            self.router.retire(self.leader)
-            self.over()
-            self.over = _nothing  # it may know us: a cycle is found late where the collector is kept quiet
+            self.end()
+
+    def end(self) -> None:
+        """Nobody sings: the leader is filled no more."""
+        self.router.retire(self.leader)
+        self.over()
+        self.over = _nothing  # it may know us: a cycle is found late where the collector is kept quiet
 
     def widen(self, topic: Topic) -> None:
         """A topic that is new to all of them, and to the world: the leader is filled with it, too."""

@@ -89,24 +89,8 @@ async def dial(listener: WSListener, url: str, how: Dialing, reached: Callable[[
         return transport
     except Failed:
         raise
-    except WSInvalidStatusError as error:
-        response = error.response
-        status, after = (response.status, response.headers.get("Retry-After", "")) if response is not None else (0, "")
-        said = (error.raw_body or b"")[:SAID_MAX].decode(
-            "utf-8", "replace"
-        )  # what came with the head; seldom all, mostly enough
-        raise Failed(f"refused: HTTP {int(status)}", int(status), retry_after(after), said) from None
-    except WrongPin as error:
-        raise Failed(f"wrong_pin: {error}") from None
-    except TimeoutError as error:
-        why = f"no answer to the handshake within {how.handshake_s:g} s"  # picows has a text for it, asyncio has none
-        raise Failed(
-            f"dial_failed: {why if str(error) else f'not connected within {how.dial_s + how.handshake_s:g} s'}"
-        ) from None
     except Exception as error:  # noqa: BLE001  whatever libraries find in an address or an answer; the session decides when to try again
-        asks = "; is TLS spoken there?" if url.startswith("wss:") else ""
-        why = str(error) or f"hung up in the handshake{asks}"  # a reset has no words of its own
-        raise Failed(f"dial_failed: {type(error).__name__}: {why}") from None
+        raise _why(error, url, how) from None
     finally:
         if made is None:
             for sock in held:
@@ -114,6 +98,27 @@ async def dial(listener: WSListener, url: str, how: Dialing, reached: Callable[[
                     sock.shutdown(
                         socket.SHUT_RDWR
                     )  # its transport, which picows keeps to itself, sees the end and closes
+
+
+def _why(error: Exception, url: str, how: Dialing) -> Failed:
+    """What became of a dial, in the session's words."""
+    match error:
+        case WSInvalidStatusError():
+            response = error.response
+            status, after = (0, "") if response is None else (response.status, response.headers.get("Retry-After", ""))
+            said = (error.raw_body or b"")[:SAID_MAX]  # what came with the head; seldom all, mostly enough
+            return Failed(
+                f"refused: HTTP {int(status)}", int(status), retry_after(after), said.decode("utf-8", "replace")
+            )
+        case WrongPin():
+            return Failed(f"wrong_pin: {error}")
+        case TimeoutError() if str(error):  # picows has a text for it, asyncio has none
+            return Failed(f"dial_failed: no answer to the handshake within {how.handshake_s:g} s")
+        case TimeoutError():
+            return Failed(f"dial_failed: not connected within {how.dial_s + how.handshake_s:g} s")
+    asks = "; is TLS spoken there?" if url.startswith("wss:") else ""
+    why = str(error) or f"hung up in the handshake{asks}"  # a reset has no words of its own
+    return Failed(f"dial_failed: {type(error).__name__}: {why}")
 
 
 def breach_of(transport: WSTransport) -> tuple[str, int] | None:

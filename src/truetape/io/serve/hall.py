@@ -199,7 +199,8 @@ class Hall:
             chorus.over = partial(self._over, chorus, stage)
             del self._solo[box.kin]
             chorus.join(other.boxes[id_], other)
-        chorus.join(box, client)
+        if not chorus.join(box, client) and not chorus.members:
+            chorus.end()  # a leader that nobody reads would be filled for ever
 
     def _over(self, chorus: Chorus[Client], stage: Stage) -> None:
         stage.wakers.pop(chorus.leader, None)
