@@ -130,6 +130,13 @@ def test_it_loads_shows_a_moving_book_and_asks_nobody_else(child: Child, visitor
     visitor.wait("() => document.querySelectorAll('#trades tr:not([hidden])').length > 3")
     visitor.wait("() => document.querySelectorAll('#clients tr:not([hidden])').length === 1")
     visitor.wait("() => document.getElementById('late-text').textContent.includes('kraken-1')")
+    text = "const e = document.getElementById('late-text')"
+    whole = f"() => {{ {text}; return e.scrollHeight <= e.clientHeight && e.scrollWidth <= e.clientWidth; }}"
+    assert visitor.page.evaluate(whole), "no delay is cut off in the middle of its figure"
+    after = "() => ['trades', 'events'].map(id => getComputedStyle(document.getElementById(id), '::after').content)"
+    rows = "() => ['trades', 'events'].map(id => document.querySelectorAll(`#${id} tr:not([hidden])`).length)"
+    for content, count in zip(visitor.page.evaluate(after), visitor.page.evaluate(rows), strict=True):
+        assert (content != "none") == (count == 0), "an empty list says that it is"
     assert re.search(r"loop lag \d+(\.\d)? ms$", visitor.text("process")), "one decimal at most"
     assert "LIVE" in visitor.text("counts")
     assert visitor.page.is_hidden("#buses"), "there is no sink"

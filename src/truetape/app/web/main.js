@@ -210,10 +210,9 @@ function tell(status, who) {
   by("process").textContent = `${status.version} · up ${up_for(status.uptime_s)}${used} · loop lag ${lag} ms`;
   histogram = Object.values(status.delays ?? {}).flat();
   late = true;
-  by("late-text").textContent = status.connections
-    .map((row) => `${row.name} p50 ${row.delay_ms_p50 === null ? "-" : span(row.delay_ms_p50)}, p99 ${row.delay_ms_p99 === null ? "-" : span(row.delay_ms_p99)}`)
-    .slice(0, 4)
-    .join(" · ");
+  const delay = (ms) => (ms === null ? "-" : span(ms));
+  const rows = status.connections.map((row) => `${row.name} ${delay(row.delay_ms_p50)} / ${delay(row.delay_ms_p99)}`);
+  by("late-text").textContent = (rows.length > 4 ? [...rows.slice(0, 3), `and ${rows.length - 3} more`] : rows).join("\n");
   by("who-text").textContent = `${who.length} connected`;
   clients.paint(who);
   by("buses").hidden = !status.sinks?.length;
